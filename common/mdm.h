@@ -1,0 +1,197 @@
+/*
+ * mdm.h - the whole interface between the core and a web server's front end.
+ * The only header of common/ that mod_mdm/ and ngx_mdm/ may include.
+ *
+ * Life: the parent process parses configuration into mdm_config_t nodes and
+ * makes an mdm_server_t; a worker process starts it after the fork, hands it
+ * requests from threads that may block, and stops it.  The parent opens no
+ * database, starts no thread and makes no file.
+ */
+#ifndef MDM_H
+#define MDM_H
+
+#include "mdm_base.h"
+#include "mdm_err.h"
+#include "mdm_log.h"
+
+/* ---- the host ---------------------------------------------------------- */
+
+/* What the core needs from the web server's process.  Plain callbacks that
+ * may be called from any thread.  Must outlive the server object. */
+typedef struct mdm_host {
+    mdm_log_t log; /* lines that belong to no request */
+    void *ctx;
+    /* True once this process should take on no new background work: asked by
+     * the dispatcher thread about once a second.  NULL: never. */
+    bool (*stopping)(void *ctx);
+    /* "Apache/2.4.71" or "nginx/1.22.1", for logs and the lease's name. */
+    const char *name;
+} mdm_host_t;
+
+/* ---- configuration ----------------------------------------------------- */
+
+typedef struct mdm_config mdm_config_t;
+
+/* Where a directive may stand.  Each node takes the directives of its own
+ * scope; the front end puts a directive into the node of that scope. */
+typedef enum mdm_scope {
+    MDM_SCOPE_MAIN = 1,    /* Apache: server config; nginx: http */
+    MDM_SCOPE_SERVER = 2,  /* + virtual host; + server */
+    MDM_SCOPE_LOCATION = 4 /* + directory; + location */
+} mdm_scope_t;
+
+typedef enum mdm_directive_id {
+#define MDM_DIRECTIVE(id, apache, nginx, scope, only, min, max, syntax,       \
+                      preset, help)                                           \
+    MDM_DIRECTIVE_##id,
+#include "mdm_directives.def"
+#undef MDM_DIRECTIVE
+    MDM_DIRECTIVE_COUNT
+} mdm_directive_id_t;
+
+/* One row of mdm_directives.def. */
+typedef struct mdm_directive {
+    mdm_directive_id_t id;
+    const char *apache; /* "MDMEndpoint" */
+    const char *nginx;  /* "mdm_endpoint" */
+    mdm_scope_t scope;
+    bool only; /* stands in its own scope alone, is not inherited */
+    int min_args;
+    int max_args; /* -1: any number */
+    const char *syntax;
+    const char *preset; /* default as text, NULL: none */
+    const char *help;   /* one sentence without full stop */
+} mdm_directive_t;
+
+/* All rows in the order of their ids; *n_r is MDM_DIRECTIVE_COUNT. */
+const mdm_directive_t *mdm_directives(size_t *n_r);
+
+/* A new node with every default set; NULL when memory is out.  `path` is the
+ * location's URL prefix as configured; NULL for MAIN and SERVER nodes and
+ * where a location has no fixed prefix (regular expressions).  `root` is the
+ * directory that relative file names start from.  Both are copied. */
+mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
+                             const char *root) MDM_USE_RESULT;
+/* Frees; secrets are wiped.  Sets *config to NULL.  Not for merged nodes. */
+void mdm_config_free(mdm_config_t **config);
+
+/* Takes one directive's arguments (without its name).  Reads the files it
+ * names and touches nothing else.  MDM_ECONFIG: text says what is wrong and
+ * what to do, without the directive's name and place, which the host adds.
+ * A directive given twice in one node is an error unless it is repeatable. */
+mdm_rc mdm_config_set(mdm_config_t *config, mdm_directive_id_t id, int argc,
+                      const char *const *argv, mdm_err_t *err) MDM_USE_RESULT;
+
+/* Writes into `merged` (mdm_config_size() bytes, aligned for any type, owned
+ * by the caller) the node `child` completed by what only `parent` sets.  The
+ * merged node borrows from both and needs no clean-up.  No allocation, so it
+ * may run per request.  `merged` may be `child` itself. */
+size_t mdm_config_size(void);
+void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
+                      const mdm_config_t *child);
+
+/* Does this (merged) location answer MDM requests at all? */
+bool mdm_config_is_endpoint(const mdm_config_t *location);
+
+/* Checks across directives; call in Apache's check_config hook and nginx's
+ * init_main_conf / after the merges.  Warnings go to `log`.
+ * MDM_ECONFIG: text names the directive and the remedy. */
+mdm_rc mdm_config_check(const mdm_config_t *main, const mdm_log_t *log,
+                        mdm_err_t *err) MDM_USE_RESULT;
+/* The same for one endpoint with its merged server and location nodes. */
+mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
+                                 const mdm_config_t *server,
+                                 const mdm_config_t *location,
+                                 const mdm_log_t *log, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+/* State directory of the main node: absolute path, borrowed.  The parent
+ * (root) makes it before it forks: mode 0700, owned by the workers' user. */
+const char *mdm_config_state_dir(const mdm_config_t *main);
+/* Does any endpoint exist?  Set by mdm_config_check_endpoint(); a server
+ * without one is not started. */
+bool mdm_config_in_use(const mdm_config_t *main);
+
+/* Largest body the endpoint accepts, in bytes. */
+uint64_t mdm_config_body_max(const mdm_config_t *location);
+
+/* Text of one setting's effective value, for tests and `-S`-like dumps; in
+ * dst.  False when the setting has no value. */
+bool mdm_config_show(const mdm_config_t *config, mdm_directive_id_t id,
+                     char *dst, size_t cap);
+
+/* ---- server ------------------------------------------------------------ */
+
+typedef struct mdm_server mdm_server_t;
+
+/* Makes the server object; opens nothing, so the parent may call it.  Borrows
+ * `main` and `host` until mdm_server_free().  MDM_ENOMEM. */
+mdm_rc mdm_server_new(const mdm_config_t *main, const mdm_host_t *host,
+                      mdm_server_t **server_r, mdm_err_t *err) MDM_USE_RESULT;
+/* In the worker, after the fork: starts the background thread, which opens
+ * the store and later may hold the push lease.  A store that cannot be opened
+ * is not an error here: requests are answered 503 until it can.
+ * MDM_ENOMEM, MDM_EINTERNAL. */
+mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err) MDM_USE_RESULT;
+/* Tells the background thread to take on nothing new and to give up the
+ * lease soon; returns at once.  Requests go on.  Any thread. */
+void mdm_server_stopping(mdm_server_t *server);
+/* Ends the background thread, waiting at most grace_us for pushes in flight,
+ * and closes the store.  No request may be running.  Only in the process
+ * that started it. */
+void mdm_server_stop(mdm_server_t *server, int64_t grace_us);
+/* Frees; stops first if started in this process.  Sets *server to NULL. */
+void mdm_server_free(mdm_server_t **server);
+
+/* ---- requests ---------------------------------------------------------- */
+
+/* One request, all borrowed for the duration of mdm_server_handle(). */
+typedef struct mdm_request {
+    const mdm_log_t *log;         /* this request's log */
+    const mdm_config_t *server;   /* merged */
+    const mdm_config_t *location; /* merged */
+    mdm_str_t method;
+    mdm_str_t target; /* raw request target: path and query, undecoded */
+    mdm_str_t content_type;
+    mdm_str_t content_encoding;
+    mdm_str_t accept;
+    mdm_str_t authorization;
+    mdm_str_t key_passphrase; /* X-Key-Passphrase */
+    mdm_str_t client_cert;    /* DER of the TLS client certificate */
+    mdm_str_t peer;           /* address as text, for logs */
+    /* The body: in memory, or (body_fd >= 0) body_size bytes of a file from
+     * offset 0, read with pread. */
+    mdm_str_t body;
+    int body_fd;
+    uint64_t body_size;
+} mdm_request_t;
+
+#define MDM_RESPONSE_HEADERS 6
+
+/* The answer.  Zero-initialise before, mdm_response_clear() after. */
+typedef struct mdm_response {
+    int status;
+    const char *content_type; /* NULL with an empty body */
+    mdm_str_t body;
+    struct {
+        const char *name;
+        const char *value;
+    } headers[MDM_RESPONSE_HEADERS];
+    size_t nheaders;
+    void *arena; /* owns all of the above */
+} mdm_response_t;
+
+/* Answers one request; blocks on the store.  Any number of threads at once,
+ * only between start and stop.  Always leaves a complete answer: our own
+ * trouble is 503 with Retry-After. */
+void mdm_server_handle(mdm_server_t *server, const mdm_request_t *request,
+                       mdm_response_t *response);
+/* A complete answer without the server: for the front end's own limits
+ * (413 body too large, 503 queue full or server not started, 400).  The same
+ * texts and headers as from mdm_server_handle(). */
+void mdm_response_refuse(mdm_response_t *response, int status);
+void mdm_response_clear(mdm_response_t *response);
+
+const char *mdm_version(void);
+
+#endif
