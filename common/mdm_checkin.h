@@ -41,10 +41,20 @@ typedef struct mdm_channel_keys {
 /* Which enrolment these keys name.  UDID wins over EnrollmentID; the Shared
  * iPad constant is compared ignoring case.  The id is made in `arena`.
  * MDM_EINVAL: no device part, or a part empty where needed, over
- * MDM_ID_PART_MAX bytes, or with a NUL or control character. */
+ * MDM_ID_PART_MAX bytes, or with a NUL or control character; a colon in the
+ * device part, which would make it look like somebody's user channel. */
 mdm_rc mdm_channel_resolve(const mdm_channel_keys_t *keys, mdm_arena_t *arena,
                            mdm_channel_t *channel_r, mdm_err_t *err)
     MDM_USE_RESULT;
+
+/* The same keys as values to pick from a message: put them first in the list
+ * of wanted values, scan, then resolve.  A key of another type than string is
+ * MDM_EINVAL, besides the cases above. */
+#define MDM_CHANNEL_WANTS 5
+void mdm_channel_want(mdm_plist_want_t want[MDM_CHANNEL_WANTS]);
+mdm_rc mdm_channel_from_wanted(const mdm_plist_want_t *want,
+                               mdm_arena_t *arena, mdm_channel_t *channel_r,
+                               mdm_err_t *err) MDM_USE_RESULT;
 
 typedef enum mdm_checkin_type {
     MDM_CHECKIN_AUTHENTICATE = 1,

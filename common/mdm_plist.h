@@ -39,7 +39,8 @@ typedef enum mdm_plist_type {
 } mdm_plist_type_t;
 
 /* One value to pick from the document.  `path` names a key of the root
- * dictionary ("UDID") or one level below ("Command.RequestType"). */
+ * dictionary ("UDID") or one level below ("Command.RequestType"); each part
+ * under 64 bytes. */
 typedef struct mdm_plist_want {
     const char *path;
     /* Filled by the scan: */
@@ -69,7 +70,7 @@ typedef struct mdm_plist_scan {
     char first_fault[96]; /* and what it is */
 } mdm_plist_scan_t;
 
-/* Reads the document.  The values' bytes live as long as `xml` and `arena`.
+/* Reads the document; at most 64 wanted values.  The values' bytes live as long as `xml` and `arena`.
  * The root may be of any type (scan_r->root); wanted values are only found
  * when it is a dictionary.
  * MDM_EINVAL: not an acceptable property list (text has line and column).
@@ -80,8 +81,11 @@ mdm_rc mdm_plist_scan(mdm_str_t xml, const mdm_plist_limits_t *limits,
                       mdm_plist_scan_t *scan_r, mdm_err_t *err) MDM_USE_RESULT;
 
 /* Appends the document as JSON: data as base64 strings, dates as RFC 3339,
- * integers as JSON integers (64-bit unsigned beyond JSON's signed range as
- * strings).  Scans first (strict), then lets libplist build the tree.
+ * integers as JSON integers (64-bit unsigned beyond JSON's signed range and
+ * reals beyond a double as strings).  Scans first (strict), then lets
+ * libplist build the tree; refuses what libplist cannot read in bounded time
+ * (2000 keys in a dictionary) or not at all (<key/>, an instruction inside a
+ * text).  After a failure the buffer holds part of the text or none.
  * MDM_EINVAL, MDM_ETOOBIG, MDM_ENOMEM. */
 mdm_rc mdm_plist_to_json(mdm_str_t xml, const mdm_plist_limits_t *limits,
                          mdm_buf_t *json, mdm_err_t *err) MDM_USE_RESULT;
