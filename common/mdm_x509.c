@@ -1,0 +1,397 @@
+/*
+ * mdm_x509.c - see mdm_x509.h.
+ */
+#include "mdm_x509.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include "mdm_str.h"
+#include "mdm_time.h"
+
+#define PEM_MAX (256 * 1024)
+#define CERTS_MAX 64
+#define TOPIC_PREFIX "com.apple.mgmt."
+
+struct mdm_trust {
+    X509_STORE *store;
+};
+
+/* ASN.1 time to microseconds since 1970. */
+static int64_t time_us(const ASN1_TIME *at)
+{
+    struct tm tm;
+
+    if (at == NULL || ASN1_TIME_to_tm(at, &tm) != 1) {
+        return 0;
+    }
+    return (mdm_days_from_civil(tm.tm_year + 1900, (unsigned)tm.tm_mon + 1,
+                                (unsigned)tm.tm_mday) *
+                86400 +
+            tm.tm_hour * 3600 + tm.tm_min * 60 + tm.tm_sec) *
+           MDM_SEC;
+}
+
+/* Never asks on a terminal: a server has none. */
+static int give_passphrase(char *buf, int size, int writing, void *arg)
+{
+    const mdm_str_t *pass = arg;
+
+    (void)writing;
+    if (pass == NULL || pass->s == NULL || pass->n > (size_t)size) {
+        return -1;
+    }
+    memcpy(buf, pass->s, pass->n);
+    return (int)pass->n;
+}
+
+static BIO *open_pem(mdm_str_t pem, mdm_err_t *err, mdm_rc *rc)
+{
+    BIO *bio;
+
+    *rc = MDM_OK;
+    if (pem.n == 0 || pem.n > PEM_MAX) {
+        *rc = mdm_err_set(err, MDM_EINVAL, 0,
+                          pem.n == 0 ? "nothing there"
+                                     : "longer than a certificate file can be");
+        return NULL;
+    }
+    bio = BIO_new_mem_buf(pem.s, (int)pem.n);
+    if (bio == NULL) {
+        *rc = mdm_err_nomem(err);
+    }
+    return bio;
+}
+
+/* All certificates of a PEM text, in their order. */
+static mdm_rc read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,
+                         mdm_err_t *err)
+{
+    STACK_OF(X509) *certs = sk_X509_new_null();
+    mdm_rc rc;
+    BIO *bio = open_pem(pem, err, &rc);
+    X509 *cert;
+
+    *certs_r = NULL;
+    while (rc == MDM_OK && certs != NULL &&
+           (cert = PEM_read_bio_X509(bio, NULL, give_passphrase, NULL)) !=
+               NULL) {
+        if (sk_X509_num(certs) >= CERTS_MAX || !sk_X509_push(certs, cert)) {
+            X509_free(cert);
+            rc = mdm_err_set(err, MDM_EINVAL, 0, "more than %d certificates",
+                             CERTS_MAX);
+        }
+    }
+    if (rc == MDM_OK && certs == NULL) {
+        rc = mdm_err_nomem(err);
+    }
+    if (rc == MDM_OK && ERR_GET_REASON(ERR_peek_last_error()) !=
+                            PEM_R_NO_START_LINE) {
+        rc = mdm_err_set(err, MDM_EINVAL, 0, "a damaged certificate");
+    }
+    if (rc == MDM_OK && sk_X509_num(certs) == 0) {
+        rc = mdm_err_set(err, MDM_EINVAL, 0,
+                         "no certificate (\"BEGIN CERTIFICATE\") in it");
+    }
+    ERR_clear_error();
+    BIO_free(bio);
+    if (rc != MDM_OK) {
+        sk_X509_pop_free(certs, X509_free);
+        return rc;
+    }
+    *certs_r = certs;
+    return MDM_OK;
+}
+
+static mdm_rc read_key(mdm_str_t pem, mdm_str_t passphrase, EVP_PKEY **key_r,
+                       mdm_err_t *err)
+{
+    mdm_rc rc;
+    BIO *bio = open_pem(pem, err, &rc);
+    bool none;
+
+    *key_r = NULL;
+    if (bio == NULL) {
+        return rc;
+    }
+    *key_r = PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, &passphrase);
+    BIO_free(bio);
+    none = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    ERR_clear_error();
+    if (*key_r != NULL) {
+        return MDM_OK;
+    }
+    if (none) {
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           "no private key (\"BEGIN PRIVATE KEY\") in it; the "
+                           "file that Apple delivers holds the certificate "
+                           "only");
+    }
+    return mdm_err_set(err, MDM_EINVAL, 0,
+                       passphrase.s == NULL
+                           ? "the private key is encrypted or damaged, and no "
+                             "pass phrase was given"
+                           : "the private key does not open with this pass "
+                             "phrase");
+}
+
+/* Moves the certificate that belongs to the key to the front. */
+static mdm_rc leaf_first(STACK_OF(X509) *certs, EVP_PKEY *key, mdm_err_t *err)
+{
+    X509 *cert;
+    int i;
+
+    for (i = 0; i < sk_X509_num(certs); i++) {
+        cert = sk_X509_value(certs, i);
+        if (X509_check_private_key(cert, key) == 1) {
+            ERR_clear_error();
+            (void)sk_X509_delete(certs, i);
+            return sk_X509_unshift(certs, cert) > 0 ? MDM_OK
+                                                    : mdm_err_nomem(err);
+        }
+    }
+    ERR_clear_error();
+    return mdm_err_set(err, MDM_EINVAL, 0,
+                       "certificate and private key do not belong together");
+}
+
+/* The one UID of the subject. */
+static mdm_rc read_topic(const X509 *cert, mdm_arena_t *arena,
+                         mdm_str_t *topic_r, mdm_err_t *err)
+{
+    const X509_NAME *name = X509_get_subject_name(cert);
+    unsigned char *utf8 = NULL;
+    int at = X509_NAME_get_index_by_NID(name, NID_userId, -1);
+    int n;
+
+    if (at < 0) {
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           "not a push certificate: its subject has no UID");
+    }
+    if (X509_NAME_get_index_by_NID(name, NID_userId, at) >= 0) {
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           "not a push certificate: its subject has two UIDs");
+    }
+    n = ASN1_STRING_to_UTF8(
+        &utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
+    if (n < 0) {
+        return mdm_err_openssl(err, MDM_EINVAL, 0, "unreadable UID");
+    }
+    *topic_r = (mdm_str_t){mdm_arena_dup(arena, utf8, (size_t)n), (size_t)n};
+    OPENSSL_free(utf8);
+    if (topic_r->s == NULL) {
+        return mdm_err_nomem(err);
+    }
+    if (!mdm_str_starts(*topic_r, TOPIC_PREFIX) || n > MDM_TOPIC_MAX ||
+        strlen(topic_r->s) != (size_t)n) {
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           "not an MDM push certificate: the UID of its "
+                           "subject does not begin with " TOPIC_PREFIX);
+    }
+    return MDM_OK;
+}
+
+static mdm_rc fingerprint(const X509 *cert, mdm_str_t der,
+                          unsigned char digest[MDM_SHA256_LEN], mdm_err_t *err)
+{
+    unsigned int n = 0;
+
+    if (der.s != NULL) {
+        mdm_sha256(der, digest);
+        return MDM_OK;
+    }
+    if (X509_digest(cert, EVP_sha256(), digest, &n) != 1) {
+        return mdm_err_openssl(err, MDM_EINTERNAL, 0,
+                               "cannot digest a certificate");
+    }
+    return MDM_OK;
+}
+
+static mdm_rc bio_to_arena(BIO *bio, mdm_arena_t *arena, mdm_str_t *out_r,
+                           mdm_err_t *err)
+{
+    char *data = NULL;
+    long n = BIO_get_mem_data(bio, &data);
+
+    out_r->s = mdm_arena_dup(arena, data, (size_t)n);
+    out_r->n = (size_t)n;
+    return out_r->s != NULL ? MDM_OK : mdm_err_nomem(err);
+}
+
+/* Normalised texts of certificates and key. */
+static mdm_rc write_pair(STACK_OF(X509) *certs, EVP_PKEY *key,
+                         mdm_arena_t *arena, mdm_keypair_t *pair,
+                         mdm_err_t *err)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    BIO *secret = BIO_new(BIO_s_secmem());
+    mdm_rc rc = MDM_OK;
+    int i;
+
+    if (bio == NULL || secret == NULL) {
+        rc = mdm_err_nomem(err);
+    }
+    for (i = 0; rc == MDM_OK && i < sk_X509_num(certs); i++) {
+        if (PEM_write_bio_X509(bio, sk_X509_value(certs, i)) != 1) {
+            rc = mdm_err_openssl(err, MDM_EINTERNAL, 0,
+                                 "cannot write a certificate");
+        }
+    }
+    if (rc == MDM_OK && PEM_write_bio_PKCS8PrivateKey(
+                            secret, key, NULL, NULL, 0, NULL, NULL) != 1) {
+        rc = mdm_err_openssl(err, MDM_EINTERNAL, 0, "cannot write a key");
+    }
+    if (rc == MDM_OK) {
+        rc = bio_to_arena(bio, arena, &pair->cert_pem, err);
+    }
+    if (rc == MDM_OK) {
+        rc = bio_to_arena(secret, arena, &pair->key_pem, err);
+    }
+    BIO_free(bio);
+    BIO_free(secret);
+    return rc;
+}
+
+mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
+                        mdm_arena_t *arena, mdm_keypair_t *pair_r,
+                        mdm_err_t *err)
+{
+    unsigned char digest[MDM_SHA256_LEN];
+    STACK_OF(X509) *certs = NULL;
+    EVP_PKEY *key = NULL;
+    X509 *leaf;
+    mdm_rc rc;
+
+    memset(pair_r, 0, sizeof(*pair_r));
+    ERR_clear_error();
+    rc = read_certs(pem, &certs, err);
+    if (rc == MDM_OK) {
+        rc = read_key(pem, passphrase, &key, err);
+    }
+    if (rc == MDM_OK) {
+        rc = leaf_first(certs, key, err);
+    }
+    if (rc == MDM_OK) {
+        leaf = sk_X509_value(certs, 0);
+        pair_r->not_before_us = time_us(X509_get0_notBefore(leaf));
+        pair_r->not_after_us = time_us(X509_get0_notAfter(leaf));
+        rc = read_topic(leaf, arena, &pair_r->topic, err);
+        if (rc == MDM_OK) {
+            rc = fingerprint(leaf, MDM_STR_NONE, digest, err);
+        }
+        mdm_hex_encode(digest, sizeof(digest), pair_r->fingerprint);
+    }
+    if (rc == MDM_OK) {
+        rc = write_pair(certs, key, arena, pair_r, err);
+    }
+    sk_X509_pop_free(certs, X509_free);
+    EVP_PKEY_free(key);
+    return rc;
+}
+
+/* ---- device identities -------------------------------------------------- */
+
+mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
+{
+    mdm_trust_t *trust = calloc(1, sizeof(*trust));
+    STACK_OF(X509) *certs = NULL;
+    mdm_rc rc;
+    int i;
+
+    *trust_r = NULL;
+    if (trust == NULL) {
+        return mdm_err_nomem(err);
+    }
+    trust->store = X509_STORE_new();
+    rc = trust->store != NULL ? read_certs(pem, &certs, err)
+                              : mdm_err_nomem(err);
+    for (i = 0; rc == MDM_OK && i < sk_X509_num(certs); i++) {
+        if (X509_check_ca(sk_X509_value(certs, i)) == 0) {
+            rc = mdm_err_set(err, MDM_EINVAL, 0,
+                             "certificate %d in it is not one of a "
+                             "certificate authority",
+                             i + 1);
+        } else if (X509_STORE_add_cert(trust->store,
+                                       sk_X509_value(certs, i)) != 1) {
+            rc = mdm_err_openssl(err, MDM_EINVAL, 0, "unusable certificate");
+        }
+    }
+    sk_X509_pop_free(certs, X509_free);
+    if (rc != MDM_OK) {
+        mdm_trust_free(&trust);
+        return rc;
+    }
+    /* An intermediate named in the file is an anchor of its own. */
+    (void)X509_STORE_set_flags(trust->store, X509_V_FLAG_PARTIAL_CHAIN);
+    *trust_r = trust;
+    return MDM_OK;
+}
+
+void mdm_trust_free(mdm_trust_t **trust)
+{
+    if (*trust != NULL) {
+        X509_STORE_free((*trust)->store);
+        free(*trust);
+        *trust = NULL;
+    }
+}
+
+static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
+                           int64_t now_us, mdm_err_t *err)
+{
+    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    mdm_rc rc = MDM_OK;
+    int why;
+
+    if (ctx == NULL ||
+        X509_STORE_CTX_init(ctx, trust->store, cert, NULL) != 1) {
+        rc = mdm_err_nomem(err);
+    } else {
+        X509_STORE_CTX_set_time(ctx, 0, (time_t)(now_us / MDM_SEC));
+        (void)X509_STORE_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT);
+        if (X509_verify_cert(ctx) != 1) {
+            why = X509_STORE_CTX_get_error(ctx);
+            rc = mdm_err_set(err, MDM_EDENIED, 0,
+                             "the device certificate is not trusted: %s",
+                             X509_verify_cert_error_string(why));
+        }
+    }
+    X509_STORE_CTX_free(ctx);
+    ERR_clear_error();
+    return rc;
+}
+
+mdm_rc mdm_trust_verify(const mdm_trust_t *trust, mdm_str_t der,
+                        int64_t now_us, mdm_identity_t *identity_r,
+                        mdm_err_t *err)
+{
+    const unsigned char *p = (const unsigned char *)der.s;
+    X509 *cert = NULL;
+    mdm_rc rc;
+
+    memset(identity_r, 0, sizeof(*identity_r));
+    if (der.s != NULL && der.n > 0 && der.n <= PEM_MAX) {
+        cert = d2i_X509(NULL, &p, (long)der.n);
+    }
+    if (cert == NULL || p != (const unsigned char *)der.s + der.n) {
+        X509_free(cert);
+        ERR_clear_error();
+        return mdm_err_set(err, MDM_EIDENTITY, 0,
+                           "the device certificate is unreadable");
+    }
+    rc = fingerprint(cert, der, identity_r->fingerprint, err);
+    identity_r->not_after_us = time_us(X509_get0_notAfter(cert));
+    if (rc == MDM_OK) {
+        rc = verify_chain(trust, cert, now_us, err);
+    }
+    X509_free(cert);
+    return rc;
+}

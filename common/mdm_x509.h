@@ -1,0 +1,64 @@
+/*
+ * mdm_x509.h - certificates and keys: reading PEM, what an administrator
+ * wants to know of a certificate, and trust of device identities.
+ *
+ * OpenSSL's host-wide state is the host's; nothing here initialises or cleans
+ * it up.  Errors never carry OpenSSL's numbers, and its error queue is left
+ * empty.  Any thread.
+ */
+#ifndef MDM_X509_H
+#define MDM_X509_H
+
+#include "mdm_base.h"
+#include "mdm_buf.h"
+#include "mdm_err.h"
+#include "mdm_mem.h"
+
+/* ---- push certificates -------------------------------------------------- */
+
+/* A push certificate with its key, checked to be a pair.  The PEM texts are
+ * normalised (leaf first, key unencrypted) and live in the arena given. */
+typedef struct mdm_keypair {
+    mdm_str_t cert_pem;
+    mdm_str_t key_pem;
+    mdm_str_t topic; /* UID of the subject, "com.apple.mgmt...." */
+    char fingerprint[2 * MDM_SHA256_LEN + 1]; /* of the leaf's DER */
+    int64_t not_before_us;
+    int64_t not_after_us;
+} mdm_keypair_t;
+
+/* Finds one certificate that matches one private key in PEM text, in any
+ * order, with other text around; further certificates become the chain.
+ * `passphrase` opens an encrypted key (absent: none); nobody is ever asked.
+ * `arena` should wipe.  Does not judge validity in time.
+ * MDM_EINVAL: the text names the missing or wrong half. */
+mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
+                        mdm_arena_t *arena, mdm_keypair_t *pair_r,
+                        mdm_err_t *err) MDM_USE_RESULT;
+
+/* ---- device identities -------------------------------------------------- */
+
+/* The certificate authorities device identities may come from.  Read-only
+ * after it was made: made in the parent, used by every thread. */
+typedef struct mdm_trust mdm_trust_t;
+
+/* All certificates of a PEM text; roots and intermediates alike are trusted
+ * as issuers.  MDM_EINVAL: none, or one that is no CA. */
+mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
+    MDM_USE_RESULT;
+void mdm_trust_free(mdm_trust_t **trust);
+
+typedef struct mdm_identity {
+    unsigned char fingerprint[MDM_SHA256_LEN]; /* of the DER */
+    int64_t not_after_us;
+} mdm_identity_t;
+
+/* Verifies a device's certificate: signatures up to a trusted CA, in date,
+ * usable as a TLS client.
+ * MDM_EIDENTITY: not a certificate.  MDM_EDENIED: not trusted (text says
+ * why). */
+mdm_rc mdm_trust_verify(const mdm_trust_t *trust, mdm_str_t der,
+                        int64_t now_us, mdm_identity_t *identity_r,
+                        mdm_err_t *err) MDM_USE_RESULT;
+
+#endif
