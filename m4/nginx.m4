@@ -7,7 +7,8 @@
 # Of the result two generated headers are kept in ngx_mdm/nginx-auto.
 #
 # Sets the conditional WITH_NGINX and substitutes NGINX_SRC, NGINX_VERSION,
-# NGINX_CPPFLAGS and NGINX_MODULEDIR.
+# NGINX_CPPFLAGS and NGINX_MODULEDIR; with_nginx_result is for configure's
+# last line.
 AC_DEFUN([MDM_CHECK_NGINX], [
 AC_REQUIRE([AC_PROG_CC])dnl
 AC_ARG_WITH([nginx],
@@ -27,7 +28,10 @@ NGINX_SRC=
 NGINX_VERSION=
 NGINX_CPPFLAGS=
 NGINX_MODULEDIR=$with_nginx_moduledir
-AS_IF([test "x$with_nginx" != xno], [_MDM_NGINX_CONFIGURE])
+with_nginx_result=no
+AS_IF([test "x$with_nginx" != xno],
+  [_MDM_NGINX_CONFIGURE
+   with_nginx_result="yes ($NGINX_VERSION)"])
 AC_SUBST([NGINX_SRC])
 AC_SUBST([NGINX_VERSION])
 AC_SUBST([NGINX_CPPFLAGS])

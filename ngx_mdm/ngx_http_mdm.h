@@ -99,7 +99,7 @@ ngx_int_t ngx_http_mdm_node_init(ngx_conf_t *cf, ngx_http_mdm_node_t *node,
 ngx_int_t ngx_http_mdm_node_merge(ngx_conf_t *cf, mdm_scope_t scope,
     ngx_http_mdm_node_t *prev, ngx_http_mdm_node_t *conf);
 
-/* Writes a fault of a check, with the place of `node` when it has one. */
+/* Writes a fault of a check, with its place unless `node` is NULL. */
 void ngx_http_mdm_conf_error(ngx_conf_t *cf, const ngx_http_mdm_node_t *node,
     const mdm_err_t *err);
 

@@ -144,7 +144,7 @@ ngx_int_t ngx_http_mdm_node_merge(ngx_conf_t *cf, mdm_scope_t scope,
 void ngx_http_mdm_conf_error(ngx_conf_t *cf, const ngx_http_mdm_node_t *node,
                              const mdm_err_t *err)
 {
-    if (node->line) {
+    if (node != NULL && node->line) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "%s in %V:%ui", err->text,
                       &node->file, node->line);
         return;

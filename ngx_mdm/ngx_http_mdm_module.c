@@ -176,7 +176,7 @@ static ngx_int_t ngx_http_mdm_postconfiguration(ngx_conf_t *cf)
     mdm_err_clear(&err);
     if (mdm_config_in_use(mmcf->node.config)
         && mdm_config_check(mmcf->node.config, &log, &err) != MDM_OK) {
-        ngx_http_mdm_conf_error(cf, &mmcf->node, &err);
+        ngx_http_mdm_conf_error(cf, NULL, &err);
         return NGX_ERROR;
     }
     return NGX_OK;
