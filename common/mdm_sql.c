@@ -1,0 +1,466 @@
+/*
+ * mdm_sql.c - the text of every statement, the schema, and the small layer
+ * that runs statements on any driver.  Every query has an index behind it
+ * (see the schema's comments).
+ */
+#include "mdm_sql.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "mdm_log.h"
+#include "mdm_str.h"
+
+/* Version 1.  Times are microseconds since 1970; sealed columns end in _s
+ * (mdm_seal.h).  A user channel's device_eid names its device channel, a
+ * device channel's names itself. */
+static const char *const migrations[MDM_SCHEMA_VERSION] = {
+    "CREATE TABLE enrollment ("
+    " eid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
+    " device_eid BIGINT NOT NULL, type INTEGER NOT NULL,"
+    " state INTEGER NOT NULL, life BIGINT NOT NULL,"
+    " topic TEXT, token_s BLOB, magic_s BLOB, token_state INTEGER NOT NULL,"
+    " token_at BIGINT NOT NULL, unlock_token_s BLOB,"
+    " former_unlock_token_s BLOB, bootstrap_token_s BLOB,"
+    " awaiting_configuration INTEGER NOT NULL, tally BIGINT NOT NULL,"
+    " serial_number TEXT, device_name TEXT, model TEXT, model_name TEXT,"
+    " product_name TEXT, os_version TEXT, build_version TEXT, imei TEXT,"
+    " meid TEXT, user_short_name TEXT, user_long_name TEXT,"
+    " authenticate_s BLOB, token_update_s BLOB,"
+    " created_at BIGINT NOT NULL, authenticate_at BIGINT NOT NULL,"
+    " disabled_at BIGINT NOT NULL, last_seen BIGINT NOT NULL);"
+    "CREATE INDEX enrollment_device ON enrollment(device_eid);"
+    "CREATE INDEX enrollment_topic ON enrollment(state, topic);"
+    "CREATE TABLE identity ("
+    " fingerprint BLOB PRIMARY KEY, device_eid BIGINT NOT NULL,"
+    " is_current INTEGER NOT NULL, bound_at BIGINT NOT NULL,"
+    " not_after BIGINT NOT NULL, certificate BLOB NOT NULL);"
+    "CREATE INDEX identity_device ON identity(device_eid);"
+    "CREATE TABLE command ("
+    " cid INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE,"
+    " request_type TEXT NOT NULL, body_s BLOB NOT NULL,"
+    " created_at BIGINT NOT NULL);"
+    /* state: mdm_queue_state_t in mdm_store.h; below 3 is active. */
+    "CREATE TABLE queue ("
+    " qid INTEGER PRIMARY KEY AUTOINCREMENT, eid BIGINT NOT NULL,"
+    " cid BIGINT NOT NULL, state INTEGER NOT NULL,"
+    " priority INTEGER NOT NULL, not_before BIGINT NOT NULL,"
+    " expires BIGINT NOT NULL, queued_at BIGINT NOT NULL,"
+    " sent_at BIGINT NOT NULL, sent_count BIGINT NOT NULL,"
+    " not_now_count BIGINT NOT NULL, finished_at BIGINT NOT NULL,"
+    " damaged INTEGER NOT NULL, result_s BLOB, UNIQUE (cid, eid));"
+    "CREATE INDEX queue_active ON queue(eid, priority DESC, qid)"
+    " WHERE state < 3;"
+    "CREATE TABLE push ("
+    " eid BIGINT PRIMARY KEY, topic TEXT, due_at BIGINT,"
+    " generation BIGINT NOT NULL, sent_generation BIGINT NOT NULL,"
+    " claimed_by TEXT, attempts INTEGER NOT NULL, apns_id TEXT NOT NULL,"
+    " last_at BIGINT NOT NULL, last_status INTEGER NOT NULL,"
+    " last_reason TEXT);"
+    "CREATE INDEX push_due ON push(topic, due_at) WHERE due_at IS NOT NULL;"
+    "CREATE INDEX push_claimed ON push(claimed_by)"
+    " WHERE claimed_by IS NOT NULL;"
+    "CREATE TABLE pushcert ("
+    " topic TEXT PRIMARY KEY, cert TEXT NOT NULL, key_s BLOB NOT NULL,"
+    " fingerprint TEXT NOT NULL, not_before BIGINT NOT NULL,"
+    " not_after BIGINT NOT NULL, version BIGINT NOT NULL,"
+    " stored_at BIGINT NOT NULL, suspended TEXT);"
+    "CREATE TABLE lease ("
+    " name TEXT PRIMARY KEY, holder TEXT NOT NULL, expires BIGINT NOT NULL);",
+};
+
+/* What a device may be given now. */
+#define DELIVERABLE                                                           \
+    "state < 3 AND not_before <= ?2 AND (expires = 0 OR expires > ?2)"
+
+static const char *const statements[MDM_SQL_COUNT] = {
+    [MDM_SQL_META_GET] = "SELECT value FROM meta WHERE name = ?1",
+    [MDM_SQL_META_ADD] = "INSERT INTO meta (name, value) VALUES (?1, ?2)"
+                         " ON CONFLICT (name) DO NOTHING",
+    [MDM_SQL_META_SET] = "INSERT INTO meta (name, value) VALUES (?1, ?2)"
+                         " ON CONFLICT (name) DO UPDATE SET"
+                         " value = excluded.value",
+    /* All an idle poll needs: who it is, whether the certificate speaks for
+     * it, what waits. */
+    [MDM_SQL_POLL] =
+        "SELECT e.eid, e.device_eid, e.state, d.state, i.device_eid,"
+        " i.is_current, p.due_at IS NOT NULL,"
+        " (SELECT qid FROM queue WHERE eid = e.eid AND " DELIVERABLE
+        "  ORDER BY priority DESC, qid LIMIT 1), e.topic"
+        " FROM enrollment e JOIN enrollment d ON d.eid = e.device_eid"
+        " LEFT JOIN identity i ON i.fingerprint = ?3"
+        " LEFT JOIN push p ON p.eid = e.eid WHERE e.id = ?1",
+#define ENROLLMENT_COLUMNS                                                    \
+    "e.eid, e.id, e.device_eid, e.type, e.state, e.topic, e.token_state,"     \
+    " e.token_at, e.tally, e.awaiting_configuration, e.serial_number,"        \
+    " e.device_name, e.model, e.model_name, e.product_name, e.os_version,"    \
+    " e.build_version, e.user_short_name, e.created_at, e.authenticate_at,"   \
+    " e.disabled_at, e.last_seen, p.due_at, p.attempts, p.last_at,"           \
+    " p.last_status, p.last_reason, p.apns_id, d.id"                          \
+    " FROM enrollment e LEFT JOIN push p ON p.eid = e.eid"                    \
+    " LEFT JOIN enrollment d ON d.eid = e.device_eid"
+    [MDM_SQL_ENROLLMENT_GET] =
+        "SELECT " ENROLLMENT_COLUMNS " WHERE e.id = ?1",
+    [MDM_SQL_ENROLLMENT_LIST] = "SELECT " ENROLLMENT_COLUMNS
+                                " WHERE e.eid > ?1 ORDER BY e.eid LIMIT ?2",
+    [MDM_SQL_ENROLLMENT_ADD] =
+        "INSERT INTO enrollment (id, device_eid, type, state, life,"
+        " token_state, token_at, awaiting_configuration, tally, created_at,"
+        " authenticate_at, disabled_at, last_seen)"
+        " VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0, 0, ?5, 0, 0, ?5) RETURNING eid",
+    [MDM_SQL_ENROLLMENT_SET_DEVICE] =
+        "UPDATE enrollment SET device_eid = eid WHERE eid = ?1",
+    [MDM_SQL_AUTHENTICATE] =
+        "UPDATE enrollment SET state = ?2, life = life + 1, topic = ?3,"
+        " token_s = NULL, magic_s = NULL, token_state = 0, token_at = 0,"
+        " former_unlock_token_s ="
+        " COALESCE(unlock_token_s, former_unlock_token_s),"
+        " unlock_token_s = NULL, bootstrap_token_s = NULL,"
+        " awaiting_configuration = 0, tally = 0, serial_number = ?4,"
+        " device_name = ?5, model = ?6, model_name = ?7, product_name = ?8,"
+        " os_version = ?9, build_version = ?10, imei = ?11, meid = ?12,"
+        " authenticate_s = ?13, token_update_s = NULL, authenticate_at = ?14,"
+        " disabled_at = 0, last_seen = ?14 WHERE eid = ?1",
+    [MDM_SQL_TOKEN_UPDATE] =
+        "UPDATE enrollment SET state = ?2, topic = ?3, token_s = ?4,"
+        " magic_s = ?5, token_state = 1, token_at = ?6,"
+        " unlock_token_s = COALESCE(?7, unlock_token_s),"
+        " awaiting_configuration = COALESCE(?8, awaiting_configuration),"
+        " tally = tally + 1, user_short_name ="
+        " COALESCE(?9, user_short_name), user_long_name ="
+        " COALESCE(?10, user_long_name), token_update_s = ?11,"
+        " disabled_at = 0, last_seen = ?6 WHERE eid = ?1 RETURNING tally",
+    [MDM_SQL_DISABLE_USERS] =
+        "UPDATE enrollment SET state = ?2, token_s = NULL, magic_s = NULL,"
+        " token_state = 0, tally = 0, disabled_at = ?3"
+        " WHERE device_eid = ?1 AND eid <> ?1",
+    [MDM_SQL_DISABLE_ALL] =
+        "UPDATE enrollment SET state = ?2, token_s = NULL, magic_s = NULL,"
+        " token_state = 0, disabled_at = ?3 WHERE device_eid = ?1",
+    [MDM_SQL_SEEN] = "UPDATE enrollment SET last_seen = ?2"
+                     " WHERE eid = ?1 AND last_seen < ?2",
+    [MDM_SQL_TOPIC_COUNT_OTHER] =
+        "SELECT COUNT(*), MAX(topic), SUM(topic = ?1) FROM enrollment"
+        " WHERE state = ?2 AND topic IS NOT NULL",
+    [MDM_SQL_IDENTITY_GET] =
+        "SELECT device_eid, is_current FROM identity WHERE fingerprint = ?1",
+    [MDM_SQL_IDENTITY_RETIRE] =
+        "UPDATE identity SET is_current = 0"
+        " WHERE device_eid = ?1 AND fingerprint <> ?2",
+    [MDM_SQL_IDENTITY_BIND] =
+        "INSERT INTO identity (fingerprint, device_eid, is_current, bound_at,"
+        " not_after, certificate) VALUES (?1, ?2, 1, ?3, ?4, ?5)"
+        " ON CONFLICT (fingerprint) DO UPDATE SET is_current = 1",
+    [MDM_SQL_IDENTITY_CURRENT] =
+        "SELECT fingerprint, not_after, bound_at FROM identity"
+        " WHERE device_eid = ?1 AND is_current = 1",
+    [MDM_SQL_COMMAND_ADD] =
+        "INSERT INTO command (uuid, request_type, body_s, created_at)"
+        " VALUES (?1, ?2, ?3, ?4) RETURNING cid",
+    [MDM_SQL_COMMAND_GET] = "SELECT cid, request_type, created_at"
+                            " FROM command WHERE uuid = ?1",
+    [MDM_SQL_QUEUE_TARGET] =
+        "SELECT eid, state, token_state, topic FROM enrollment WHERE id = ?1",
+    [MDM_SQL_QUEUE_ADD] =
+        "INSERT INTO queue (eid, cid, state, priority, not_before, expires,"
+        " queued_at, sent_at, sent_count, not_now_count, finished_at,"
+        " damaged) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, 0, 0, 0, 0, 0)",
+    [MDM_SQL_QUEUE_FIND] =
+        "SELECT q.qid, q.state, q.cid FROM command c"
+        " JOIN queue q ON q.cid = c.cid AND q.eid = ?1 WHERE c.uuid = ?2",
+    [MDM_SQL_QUEUE_NEXT] =
+        "SELECT q.qid, c.uuid, c.body_s, c.cid FROM queue q"
+        " JOIN command c ON c.cid = q.cid WHERE q.qid ="
+        " (SELECT qid FROM queue WHERE eid = ?1 AND " DELIVERABLE
+        "  ORDER BY priority DESC, qid LIMIT 1)",
+    [MDM_SQL_QUEUE_NEXT_SKIP] =
+        "SELECT q.qid, c.uuid, c.body_s, c.cid FROM queue q"
+        " JOIN command c ON c.cid = q.cid WHERE q.qid ="
+        " (SELECT qid FROM queue WHERE eid = ?1 AND " DELIVERABLE
+        "  AND state <> 2 ORDER BY priority DESC, qid LIMIT 1)",
+    [MDM_SQL_QUEUE_SENT] =
+        "UPDATE queue SET state = CASE state WHEN 2 THEN 2 ELSE 1 END,"
+        " sent_at = ?2, sent_count = sent_count + 1 WHERE qid = ?1",
+    [MDM_SQL_QUEUE_NOT_NOW] =
+        "UPDATE queue SET state = 2, not_now_count = not_now_count + 1"
+        " WHERE qid = ?1",
+    [MDM_SQL_QUEUE_FINISH] =
+        "UPDATE queue SET state = ?2, finished_at = ?3, result_s = ?4,"
+        " damaged = ?5 WHERE qid = ?1",
+    [MDM_SQL_QUEUE_RETIRE] =
+        "UPDATE queue SET state = ?2, finished_at = ?3 WHERE state < 3"
+        " AND eid IN (SELECT eid FROM enrollment WHERE device_eid = ?1)",
+    [MDM_SQL_QUEUE_COUNTS] = "SELECT state, COUNT(*) FROM queue"
+                             " WHERE eid = ?1 AND state < 3 GROUP BY state",
+    [MDM_SQL_COMMAND_STATES] =
+        "SELECT e.id, q.state, q.queued_at, q.sent_at, q.sent_count,"
+        " q.not_now_count, q.finished_at, q.damaged, q.eid FROM queue q"
+        " JOIN enrollment e ON e.eid = q.eid"
+        " WHERE q.cid = ?1 AND q.eid > ?2 ORDER BY q.eid LIMIT ?3",
+    [MDM_SQL_RESULT_GET] =
+        "SELECT q.qid, q.result_s, q.state FROM command c"
+        " JOIN enrollment e ON e.id = ?2"
+        " JOIN queue q ON q.cid = c.cid AND q.eid = e.eid WHERE c.uuid = ?1",
+    /* Ten commands make one push: a row that is due already keeps its id,
+     * one in flight becomes due again when its answer comes. */
+    [MDM_SQL_PUSH_MARK] =
+        "INSERT INTO push (eid, topic, due_at, generation, sent_generation,"
+        " attempts, apns_id, last_at, last_status)"
+        " VALUES (?1, ?2, ?3, 1, 0, 0, ?4, 0, 0)"
+        " ON CONFLICT (eid) DO UPDATE SET topic = excluded.topic,"
+        " generation = push.generation + 1, attempts = 0,"
+        " due_at = CASE WHEN push.claimed_by IS NULL THEN excluded.due_at"
+        " ELSE push.due_at END,"
+        " apns_id = CASE WHEN push.due_at IS NOT NULL AND"
+        " push.claimed_by IS NULL THEN push.apns_id"
+        " ELSE excluded.apns_id END RETURNING apns_id",
+    [MDM_SQL_PUSH_MARK_WAITING] =
+        "SELECT 1 FROM queue WHERE eid = ?1 AND " DELIVERABLE " LIMIT 1",
+    [MDM_SQL_PUSH_CLEAR] = "UPDATE push SET due_at = NULL, attempts = 0"
+                           " WHERE eid = ?1 AND due_at IS NOT NULL",
+    [MDM_SQL_PUSH_CLEAR_DEVICE] =
+        "UPDATE push SET due_at = NULL, claimed_by = NULL, attempts = 0"
+        " WHERE eid IN (SELECT eid FROM enrollment WHERE device_eid = ?1)",
+    [MDM_SQL_PUSH_TARGET] =
+        "SELECT eid, state, token_state, topic FROM enrollment WHERE id = ?1",
+    [MDM_SQL_PUSH_NEXT_DUE] =
+        "SELECT MIN(due_at) FROM push"
+        " WHERE topic = ?1 AND due_at IS NOT NULL",
+    /* A claim moves the due time behind the answer's time limit: a claim
+     * that nobody finishes becomes due again by itself. */
+    [MDM_SQL_PUSH_CLAIM] =
+        "UPDATE push SET claimed_by = ?2, due_at = ?4,"
+        " sent_generation = generation WHERE eid IN"
+        " (SELECT eid FROM push WHERE topic = ?1 AND due_at IS NOT NULL"
+        " AND due_at <= ?3 ORDER BY due_at LIMIT ?5)"
+        " RETURNING eid, apns_id, attempts",
+    [MDM_SQL_PUSH_PAYLOAD] =
+        "SELECT id, token_s, magic_s, token_at, token_state, topic"
+        " FROM enrollment WHERE eid = ?1",
+    /* due_at is NULL here when the device came by itself meanwhile. */
+    [MDM_SQL_PUSH_DONE] =
+        "UPDATE push SET due_at = CASE WHEN due_at IS NULL OR"
+        " generation = sent_generation THEN NULL ELSE ?3 END,"
+        " claimed_by = NULL, attempts = 0, last_at = ?3, last_status = ?4,"
+        " last_reason = ?5 WHERE eid = ?1 AND claimed_by = ?2",
+    [MDM_SQL_PUSH_RETRY] =
+        "UPDATE push SET due_at = CASE WHEN due_at IS NULL THEN NULL"
+        " WHEN generation = sent_generation THEN ?6 ELSE ?3 END,"
+        " claimed_by = NULL, attempts = attempts + 1, last_at = ?3,"
+        " last_status = ?4, last_reason = ?5"
+        " WHERE eid = ?1 AND claimed_by = ?2",
+    [MDM_SQL_PUSH_TOKEN_DEAD] =
+        "UPDATE enrollment SET token_state = 2"
+        " WHERE eid = ?1 AND token_at = ?2",
+    [MDM_SQL_PUSH_RELEASE] =
+        "UPDATE push SET due_at = CASE WHEN due_at IS NULL THEN NULL"
+        " ELSE ?2 END, claimed_by = NULL WHERE claimed_by = ?1",
+    [MDM_SQL_PUSH_RECOVER] =
+        "UPDATE push SET due_at = CASE WHEN due_at IS NULL THEN NULL"
+        " ELSE ?2 END, claimed_by = NULL"
+        " WHERE claimed_by IS NOT NULL AND claimed_by <> ?1",
+    [MDM_SQL_PUSHCERT_GET] =
+        "SELECT topic, cert, key_s, fingerprint, not_before, not_after,"
+        " version, suspended FROM pushcert WHERE topic = ?1",
+    [MDM_SQL_PUSHCERT_LIST] =
+        "SELECT topic, not_after, version, suspended FROM pushcert"
+        " ORDER BY topic",
+    [MDM_SQL_PUSHCERT_SET] =
+        "INSERT INTO pushcert (topic, cert, key_s, fingerprint, not_before,"
+        " not_after, version, stored_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1,"
+        " ?7) ON CONFLICT (topic) DO UPDATE SET cert = excluded.cert,"
+        " key_s = excluded.key_s, fingerprint = excluded.fingerprint,"
+        " not_before = excluded.not_before, not_after = excluded.not_after,"
+        " version = pushcert.version + 1, stored_at = excluded.stored_at,"
+        " suspended = NULL",
+    [MDM_SQL_PUSHCERT_SUSPEND] =
+        "UPDATE pushcert SET suspended = ?2"
+        " WHERE topic = ?1 AND version = ?3 AND suspended IS NULL",
+    [MDM_SQL_LEASE_GET] = "SELECT holder, expires FROM lease WHERE name = ?1",
+    [MDM_SQL_LEASE_TAKE] =
+        "INSERT INTO lease (name, holder, expires) VALUES (?1, ?2, ?4)"
+        " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder,"
+        " expires = excluded.expires"
+        " WHERE lease.holder = ?2 OR lease.expires <= ?3",
+    [MDM_SQL_LEASE_DROP] =
+        "UPDATE lease SET expires = 0 WHERE name = ?1 AND holder = ?2",
+};
+
+const char *mdm_sql_text(mdm_stmt_t stmt)
+{
+    return statements[stmt];
+}
+
+static void bind_all(mdm_query_t *q, const char *types, va_list ap)
+{
+    const mdm_driver_t *driver = q->tx->driver;
+    int i;
+
+    for (i = 1; *types != '\0'; types++, i++) {
+        switch (*types) {
+        case 'i':
+            driver->bind_int(q->st, i, va_arg(ap, int64_t));
+            break;
+        case 'o': {
+            const int64_t *value = va_arg(ap, const int64_t *);
+
+            if (value != NULL) {
+                driver->bind_int(q->st, i, *value);
+            } else {
+                driver->bind_blob(q->st, i, MDM_STR_NONE);
+            }
+            break;
+        }
+        case 't':
+            driver->bind_text(q->st, i, va_arg(ap, mdm_str_t));
+            break;
+        default:
+            driver->bind_blob(q->st, i, va_arg(ap, mdm_str_t));
+            break;
+        }
+    }
+}
+
+static void begin_va(mdm_query_t *q, mdm_tx_t *tx, mdm_stmt_t stmt,
+                     mdm_err_t *err, const char *types, va_list ap)
+{
+    q->tx = tx;
+    q->st = NULL;
+    q->err = err;
+    q->rc = tx->driver->prepare(tx->conn, stmt, &q->st, err);
+    if (q->rc == MDM_OK) {
+        bind_all(q, types, ap);
+    }
+}
+
+void mdm_query_begin(mdm_query_t *query, mdm_tx_t *tx, mdm_stmt_t stmt,
+                     mdm_err_t *err, const char *types, ...)
+{
+    va_list ap;
+
+    va_start(ap, types);
+    begin_va(query, tx, stmt, err, types, ap);
+    va_end(ap);
+}
+
+mdm_rc mdm_query_row(mdm_query_t *q, bool *row_r)
+{
+    *row_r = false;
+    if (q->rc == MDM_OK) {
+        q->rc = q->tx->driver->step(q->tx->conn, q->st, row_r, q->err);
+    }
+    return q->rc;
+}
+
+int64_t mdm_query_int(const mdm_query_t *q, int column)
+{
+    return q->tx->driver->column_int(q->st, column);
+}
+
+bool mdm_query_null(const mdm_query_t *q, int column)
+{
+    return q->tx->driver->column_null(q->st, column);
+}
+
+mdm_str_t mdm_query_str(const mdm_query_t *q, int column)
+{
+    return q->tx->driver->column_bytes(q->st, column);
+}
+
+void mdm_query_end(mdm_query_t *q)
+{
+    if (q->st != NULL) {
+        q->tx->driver->reset(q->st);
+        q->st = NULL;
+    }
+}
+
+mdm_rc mdm_sql_run(mdm_tx_t *tx, mdm_stmt_t stmt, int64_t *changes_r,
+                   mdm_err_t *err, const char *types, ...)
+{
+    mdm_query_t q;
+    va_list ap;
+    bool row;
+    mdm_rc rc;
+
+    va_start(ap, types);
+    begin_va(&q, tx, stmt, err, types, ap);
+    va_end(ap);
+    rc = mdm_query_row(&q, &row);
+    if (changes_r != NULL) {
+        *changes_r = rc == MDM_OK ? tx->driver->changes(tx->conn) : 0;
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    uint64_t version = 0;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_META_GET, err, "t",
+                    MDM_STR("schema_version"));
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row &&
+        !mdm_parse_u64(mdm_query_str(&q, 0), INT32_MAX, &version)) {
+        rc = mdm_err_set(err, MDM_ECONFIG, MDM_MSG_STORE_UNAVAILABLE,
+                         "the database belongs to another program");
+    }
+    mdm_query_end(&q);
+    *version_r = (int)version;
+    return rc;
+}
+
+static mdm_rc migrate_from(mdm_tx_t *tx, int from, mdm_err_t *err)
+{
+    char text[16];
+    mdm_rc rc = MDM_OK;
+    int v;
+
+    if (from > MDM_SCHEMA_VERSION) {
+        return mdm_err_set(err, MDM_ECONFIG, MDM_MSG_STORE_NEWER,
+                           "the database has schema version %d, this module "
+                           "knows %d",
+                           from, MDM_SCHEMA_VERSION);
+    }
+    for (v = from; rc == MDM_OK && v < MDM_SCHEMA_VERSION; v++) {
+        rc = tx->driver->exec(tx->conn, migrations[v], err);
+    }
+    if (rc == MDM_OK && from < MDM_SCHEMA_VERSION) {
+        (void)snprintf(text, sizeof(text), "%d", MDM_SCHEMA_VERSION);
+        rc = mdm_sql_run(tx, MDM_SQL_META_SET, NULL, err, "tt",
+                         MDM_STR("schema_version"), mdm_str_from(text));
+    }
+    return rc;
+}
+
+mdm_rc mdm_sql_migrate(mdm_tx_t *tx, int64_t until_us, int *from_r,
+                       mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    rc = tx->driver->begin(tx->conn, until_us, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    rc = tx->driver->exec(tx->conn,
+                          "CREATE TABLE IF NOT EXISTS meta ("
+                          " name TEXT PRIMARY KEY, value TEXT NOT NULL);",
+                          err);
+    if (rc == MDM_OK) {
+        rc = found_version(tx, from_r, err);
+    }
+    if (rc == MDM_OK) {
+        rc = migrate_from(tx, *from_r, err);
+    }
+    if (rc == MDM_OK) {
+        rc = tx->driver->commit(tx->conn, err);
+    }
+    if (rc != MDM_OK) {
+        tx->driver->rollback(tx->conn);
+    }
+    return rc;
+}

@@ -1,0 +1,370 @@
+/*
+ * mdm_store.h - the store as the domain sees it: transactions and verbs on
+ * rows.  No SQL here.
+ *
+ * mdm_store_read() and mdm_store_write() run a function with a transaction
+ * handle; the verbs below take that handle and may only be called inside.
+ * Writes of one process are grouped: the function may run on another
+ * request's thread while the caller waits, and is answered after the commit
+ * that holds it.  It must therefore touch nothing but its argument and the
+ * store.  Any thread may call; nothing is opened before the first call.
+ */
+#ifndef MDM_STORE_H
+#define MDM_STORE_H
+
+#include "mdm_base.h"
+#include "mdm_checkin.h"
+#include "mdm_err.h"
+#include "mdm_log.h"
+#include "mdm_mem.h"
+#include "mdm_seal.h"
+#include "mdm_time.h"
+
+typedef struct mdm_store mdm_store_t;
+typedef struct mdm_tx mdm_tx_t;
+
+typedef struct mdm_store_config {
+    const char *url;       /* "sqlite:mdm.db" */
+    const char *state_dir; /* absolute */
+    /* The secret key, or NULL: state_dir/secret.key, made when absent. */
+    const unsigned char *secret_key;
+    unsigned connections; /* readers kept open */
+    int64_t timeout_us;   /* longest wait of one call */
+    const mdm_clock_t *clock;
+    const mdm_log_t *log;
+} mdm_store_config_t;
+
+/* Is this a store URL we know?  MDM_ECONFIG with the known forms. */
+mdm_rc mdm_store_check_url(const char *url, mdm_err_t *err) MDM_USE_RESULT;
+
+/* Copies the texts, borrows the rest.  Opens nothing.  MDM_ENOMEM. */
+mdm_rc mdm_store_new(const mdm_store_config_t *config, mdm_store_t **store_r,
+                     mdm_err_t *err) MDM_USE_RESULT;
+/* Closes every connection.  No call may be running. */
+void mdm_store_free(mdm_store_t **store);
+
+typedef mdm_rc mdm_tx_fn(mdm_tx_t *tx, void *arg, mdm_err_t *err);
+
+/* Runs fn on a connection for reading, outside a transaction: each verb sees
+ * a state of its own.  MDM_EBUSY, MDM_EUNAVAIL and what fn returns. */
+mdm_rc mdm_store_read(mdm_store_t *store, mdm_tx_fn *fn, void *arg,
+                      mdm_err_t *err) MDM_USE_RESULT;
+/* Runs fn in a transaction; MDM_OK means committed and durable.  Anything
+ * else means that nothing of it was stored, but for MDM_EUNCERTAIN. */
+mdm_rc mdm_store_write(mdm_store_t *store, mdm_tx_fn *fn, void *arg,
+                       mdm_err_t *err) MDM_USE_RESULT;
+/* A number that changes when anybody committed.  One thread (dispatcher). */
+mdm_rc mdm_store_version(mdm_store_t *store, int64_t *version_r,
+                         mdm_err_t *err) MDM_USE_RESULT;
+/* Opens the store now, to make and migrate it before the first request. */
+mdm_rc mdm_store_open(mdm_store_t *store, mdm_err_t *err) MDM_USE_RESULT;
+
+/* ---- enrolments --------------------------------------------------------- */
+
+typedef enum mdm_enrollment_state {
+    MDM_ENROLLMENT_AUTHENTICATING = 0,
+    MDM_ENROLLMENT_ENROLLED = 1,
+    MDM_ENROLLMENT_DISABLED = 2
+} mdm_enrollment_state_t;
+
+typedef enum mdm_token_state {
+    MDM_TOKEN_NONE = 0,
+    MDM_TOKEN_GOOD = 1,
+    MDM_TOKEN_DEAD = 2 /* APNs said so; a TokenUpdate brings a new one */
+} mdm_token_state_t;
+
+/* What an idle poll needs, by one statement. */
+typedef struct mdm_poll {
+    bool known;
+    int64_t eid;
+    int64_t device_eid;
+    mdm_enrollment_state_t state;
+    mdm_enrollment_state_t device_state;
+    bool bound;       /* the certificate is this device's ... */
+    bool current;     /* ... and its current one */
+    bool bound_elsewhere;
+    bool push_due;
+    bool has_command; /* something deliverable waits */
+} mdm_poll_t;
+
+mdm_rc mdm_store_poll(mdm_tx_t *tx, mdm_str_t id,
+                      const unsigned char fingerprint[MDM_SHA256_LEN],
+                      int64_t now_us, mdm_poll_t *poll_r, mdm_err_t *err);
+
+/* New enrolment; device_eid 0: a device channel, its own device. */
+mdm_rc mdm_store_enrollment_add(mdm_tx_t *tx, const mdm_channel_t *channel,
+                                int64_t device_eid, int64_t now_us,
+                                int64_t *eid_r, mdm_err_t *err);
+/* Starts a new life: details from the message, no tokens, tally 0. */
+mdm_rc mdm_store_authenticate(mdm_tx_t *tx, int64_t eid,
+                              const mdm_checkin_t *msg, mdm_str_t raw,
+                              int64_t now_us, mdm_err_t *err);
+/* Stores push data and enables; *tally_r counts since Authenticate. */
+mdm_rc mdm_store_token_update(mdm_tx_t *tx, int64_t eid,
+                              const mdm_checkin_t *msg, mdm_str_t raw,
+                              int64_t now_us, int64_t *tally_r,
+                              mdm_err_t *err);
+/* Disables user channels (Authenticate) or all channels (CheckOut). */
+mdm_rc mdm_store_disable(mdm_tx_t *tx, int64_t device_eid, bool users_only,
+                         int64_t now_us, mdm_err_t *err);
+mdm_rc mdm_store_seen(mdm_tx_t *tx, int64_t eid, int64_t at_us,
+                      mdm_err_t *err);
+
+/* One row for people; strings in the arena. */
+typedef struct mdm_enrollment {
+    int64_t eid;
+    mdm_str_t id;
+    mdm_str_t device_id; /* of the device channel */
+    mdm_channel_type_t type;
+    mdm_enrollment_state_t state;
+    mdm_str_t topic;
+    mdm_token_state_t token_state;
+    int64_t token_at;
+    int64_t tally;
+    bool awaiting_configuration;
+    mdm_str_t serial_number;
+    mdm_str_t device_name;
+    mdm_str_t model;
+    mdm_str_t model_name;
+    mdm_str_t product_name;
+    mdm_str_t os_version;
+    mdm_str_t build_version;
+    mdm_str_t user_short_name;
+    int64_t created_at;
+    int64_t authenticate_at;
+    int64_t disabled_at;
+    int64_t last_seen;
+    int64_t push_due_at; /* 0: none is due */
+    int64_t push_attempts;
+    int64_t push_last_at;
+    int64_t push_last_status;
+    mdm_str_t push_last_reason;
+    mdm_str_t push_apns_id;
+    /* Filled by mdm_store_enrollment_get() only: */
+    int64_t commands[3]; /* by active state */
+    char identity_sha256[2 * MDM_SHA256_LEN + 1]; /* "" when none */
+    int64_t identity_not_after;
+} mdm_enrollment_t;
+
+/* MDM_ENOTFOUND. */
+mdm_rc mdm_store_enrollment_get(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
+                                mdm_enrollment_t *row_r, mdm_err_t *err);
+/* Up to `limit` rows behind eid `after`, in that order. */
+mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx, int64_t after, size_t limit,
+                                 mdm_arena_t *arena, mdm_enrollment_t *rows,
+                                 size_t *n_r, mdm_err_t *err);
+
+/* ---- identities --------------------------------------------------------- */
+
+/* The device this certificate is bound to; 0: none. */
+mdm_rc mdm_store_identity_get(mdm_tx_t *tx,
+                              const unsigned char fp[MDM_SHA256_LEN],
+                              int64_t *device_eid_r, bool *current_r,
+                              mdm_err_t *err);
+/* Makes it the device's current certificate; the others become history. */
+mdm_rc mdm_store_identity_bind(mdm_tx_t *tx, int64_t device_eid,
+                               const unsigned char fp[MDM_SHA256_LEN],
+                               int64_t not_after_us, mdm_str_t der,
+                               int64_t now_us, mdm_err_t *err);
+
+/* ---- commands ----------------------------------------------------------- */
+
+typedef enum mdm_queue_state {
+    MDM_QUEUE_QUEUED = 0,
+    MDM_QUEUE_SENT = 1,
+    MDM_QUEUE_NOT_NOW = 2,
+    MDM_QUEUE_ACKNOWLEDGED = 3, /* this and later ones are final */
+    MDM_QUEUE_ERROR = 4,
+    MDM_QUEUE_COMMAND_FORMAT_ERROR = 5,
+    MDM_QUEUE_EXPIRED = 6,
+    MDM_QUEUE_CANCELLED = 7
+} mdm_queue_state_t;
+
+const char *mdm_queue_state_name(mdm_queue_state_t state);
+
+/* MDM_ECONFLICT: a command of this UUID exists. */
+mdm_rc mdm_store_command_add(mdm_tx_t *tx, mdm_str_t uuid,
+                             mdm_str_t request_type, mdm_str_t body,
+                             int64_t now_us, int64_t *cid_r, mdm_err_t *err);
+
+typedef struct mdm_command_row {
+    int64_t cid;
+    mdm_str_t request_type;
+    int64_t created_at;
+} mdm_command_row_t;
+
+/* MDM_ENOTFOUND. */
+mdm_rc mdm_store_command_get(mdm_tx_t *tx, mdm_str_t uuid, mdm_arena_t *arena,
+                             mdm_command_row_t *row_r, mdm_err_t *err);
+
+/* How an enrolment may be reached; eid 0: unknown. */
+typedef struct mdm_target {
+    int64_t eid;
+    mdm_enrollment_state_t state;
+    mdm_token_state_t token_state;
+    mdm_str_t topic; /* in the arena */
+} mdm_target_t;
+
+mdm_rc mdm_store_target(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
+                        mdm_target_t *target_r, mdm_err_t *err);
+
+typedef struct mdm_queue_add {
+    int64_t eid;
+    int64_t cid;
+    int priority;         /* 0 to 9, larger first */
+    int64_t not_before_us; /* 0: at once */
+    int64_t expires_us;    /* 0: never */
+} mdm_queue_add_t;
+
+mdm_rc mdm_store_queue_add(mdm_tx_t *tx, const mdm_queue_add_t *add,
+                           int64_t now_us, mdm_err_t *err);
+/* The queue row of (enrolment, command); qid 0: none. */
+mdm_rc mdm_store_queue_find(mdm_tx_t *tx, int64_t eid, mdm_str_t uuid,
+                            int64_t *qid_r, mdm_queue_state_t *state_r,
+                            mdm_err_t *err);
+/* The command to deliver next, its body in the arena; *found_r false: none.
+ * `skip_not_now`: passes over those the device put off.  Notes the delivery. */
+mdm_rc mdm_store_queue_take(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
+                            int64_t now_us, mdm_arena_t *arena,
+                            mdm_str_t *body_r, bool *found_r, mdm_err_t *err);
+mdm_rc mdm_store_queue_not_now(mdm_tx_t *tx, int64_t qid, mdm_err_t *err);
+/* Final state with the raw report. */
+mdm_rc mdm_store_queue_finish(mdm_tx_t *tx, int64_t qid,
+                              mdm_queue_state_t state, mdm_str_t raw,
+                              bool damaged, int64_t now_us, mdm_err_t *err);
+/* Cancels what is active on every channel of the device. */
+mdm_rc mdm_store_queue_retire(mdm_tx_t *tx, int64_t device_eid, int64_t now_us,
+                              mdm_err_t *err);
+
+/* State of a command on one enrolment. */
+typedef struct mdm_queue_row {
+    mdm_str_t enrollment_id;
+    int64_t eid;
+    mdm_queue_state_t state;
+    int64_t queued_at;
+    int64_t sent_at;
+    int64_t sent_count;
+    int64_t not_now_count;
+    int64_t finished_at;
+    bool damaged;
+} mdm_queue_row_t;
+
+mdm_rc mdm_store_command_states(mdm_tx_t *tx, int64_t cid, int64_t after,
+                                size_t limit, mdm_arena_t *arena,
+                                mdm_queue_row_t *rows, size_t *n_r,
+                                mdm_err_t *err);
+/* The raw report.  MDM_ENOTFOUND: no such command there, or no result yet. */
+mdm_rc mdm_store_result_get(mdm_tx_t *tx, mdm_str_t uuid, mdm_str_t id,
+                            mdm_arena_t *arena, mdm_str_t *raw_r,
+                            mdm_err_t *err);
+
+/* ---- push outbox -------------------------------------------------------- */
+
+/* Makes a push due now; apns_id_r gets the id under which it goes out. */
+mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
+                           int64_t now_us, char apns_id_r[MDM_UUID_SIZE],
+                           mdm_err_t *err);
+/* Is anything deliverable queued? */
+mdm_rc mdm_store_queue_waiting(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                               bool *waiting_r, mdm_err_t *err);
+/* The device is here: nothing need be pushed. */
+mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, mdm_err_t *err);
+mdm_rc mdm_store_push_clear_device(mdm_tx_t *tx, int64_t device_eid,
+                                   mdm_err_t *err);
+
+/* One claimed push; strings in the arena. */
+typedef struct mdm_claim {
+    int64_t eid;
+    mdm_str_t id;
+    mdm_str_t token;
+    mdm_str_t magic;
+    int64_t token_at;
+    int64_t attempts;
+    char apns_id[MDM_UUID_SIZE];
+    bool pushable; /* token there and good, topic as claimed */
+} mdm_claim_t;
+
+/* Earliest due time of a topic; INT64_MAX: nothing is due. */
+mdm_rc mdm_store_push_next_due(mdm_tx_t *tx, mdm_str_t topic, int64_t *due_r,
+                               mdm_err_t *err);
+/* Claims up to `limit` due pushes for `holder` until the time given. */
+mdm_rc mdm_store_push_claim(mdm_tx_t *tx, mdm_str_t topic, mdm_str_t holder,
+                            int64_t now_us, int64_t until_us, size_t limit,
+                            mdm_arena_t *arena, mdm_claim_t *claims,
+                            size_t *n_r, mdm_err_t *err);
+
+typedef enum mdm_push_verdict {
+    MDM_PUSH_DONE,      /* accepted, or given up for good */
+    MDM_PUSH_RETRY,     /* due again at retry_at_us */
+    MDM_PUSH_TOKEN_DEAD /* given up; the token is marked if still the same */
+} mdm_push_verdict_t;
+
+typedef struct mdm_push_finish {
+    int64_t eid;
+    mdm_push_verdict_t verdict;
+    int status;
+    mdm_str_t reason;
+    int64_t retry_at_us;
+    int64_t token_at; /* which token was pushed to */
+} mdm_push_finish_t;
+
+mdm_rc mdm_store_push_finish(mdm_tx_t *tx, const mdm_push_finish_t *finish,
+                             mdm_str_t holder, int64_t now_us, mdm_err_t *err);
+/* Gives back all claims of `holder`, due at once. */
+mdm_rc mdm_store_push_release(mdm_tx_t *tx, mdm_str_t holder, int64_t now_us,
+                              mdm_err_t *err);
+/* Takes back the claims of every other holder: for a new leader. */
+mdm_rc mdm_store_push_recover(mdm_tx_t *tx, mdm_str_t holder, int64_t now_us,
+                              mdm_err_t *err);
+
+/* ---- push certificates -------------------------------------------------- */
+
+typedef struct mdm_pushcert_row {
+    mdm_str_t topic;
+    mdm_str_t cert_pem;
+    mdm_str_t key_pem; /* opened */
+    mdm_str_t fingerprint;
+    int64_t not_before_us;
+    int64_t not_after_us;
+    int64_t version;
+    mdm_str_t suspended; /* reason; absent: in use */
+} mdm_pushcert_row_t;
+
+/* `arena` should wipe.  MDM_ENOTFOUND. */
+mdm_rc mdm_store_pushcert_get(mdm_tx_t *tx, mdm_str_t topic,
+                              mdm_arena_t *arena, mdm_pushcert_row_t *row_r,
+                              mdm_err_t *err);
+/* Topic, end, version and suspension of all, up to `max`. */
+mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
+                               mdm_pushcert_row_t *rows, size_t max,
+                               size_t *n_r, mdm_err_t *err);
+/* Adds or replaces; the version grows, a suspension ends. */
+mdm_rc mdm_store_pushcert_set(mdm_tx_t *tx, const mdm_pushcert_row_t *row,
+                              int64_t now_us, mdm_err_t *err);
+/* Stops pushes of this version; *changed_r: it was in use until now. */
+mdm_rc mdm_store_pushcert_suspend(mdm_tx_t *tx, mdm_str_t topic,
+                                  int64_t version, mdm_str_t reason,
+                                  bool *changed_r, mdm_err_t *err);
+/* Enrolled channels of all topics, of `topic`, and one topic in use. */
+mdm_rc mdm_store_topic_usage(mdm_tx_t *tx, mdm_str_t topic,
+                             mdm_arena_t *arena, int64_t *all_r,
+                             int64_t *same_r, mdm_str_t *example_r,
+                             mdm_err_t *err);
+
+/* ---- lease -------------------------------------------------------------- */
+
+/* Who holds it until when; holder absent: nobody ever. */
+mdm_rc mdm_store_lease_get(mdm_tx_t *tx, mdm_str_t name, mdm_arena_t *arena,
+                           mdm_str_t *holder_r, int64_t *expires_r,
+                           mdm_err_t *err);
+/* Takes or renews it if it is free, expired or ours. */
+mdm_rc mdm_store_lease_take(mdm_tx_t *tx, mdm_str_t name, mdm_str_t holder,
+                            int64_t now_us, int64_t expires_us, bool *taken_r,
+                            mdm_err_t *err);
+mdm_rc mdm_store_lease_drop(mdm_tx_t *tx, mdm_str_t name, mdm_str_t holder,
+                            mdm_err_t *err);
+
+/* The seal of this store; for verbs. */
+const mdm_seal_t *mdm_store_seal(const mdm_store_t *store);
+
+#endif
