@@ -1,0 +1,329 @@
+"""Configuration: every directive of the table in both servers, good and bad
+values, texts that help, and a test that touches nothing."""
+import os
+
+import pytest
+from mdmtest import deftable
+
+TABLE = deftable.directives()
+
+# Per directive: settings that must be accepted and settings that must be
+# refused.  "{name}" stands for files that prepare() makes.
+GOOD = {
+    "ENDPOINT": [["mdm"], ["server"], ["checkin"], ["api"], ["off"]],
+    "STORE": [["sqlite:mdm.db"], ["sqlite:{dir}/other.db"]],
+    "STATE_DIR": [["{dir}/state2"]],
+    "STORE_CONNECTIONS": [["1"], ["8"]],
+    "STORE_TIMEOUT": [["10s"], ["1m"], ["500ms"]],
+    "SECRET_KEY_FILE": [["{secret}"]],
+    "DEVICE_CA_CERTIFICATE": [["{device_ca}"], ["{two_cas}"]],
+    "PLIST_LIMITS": [["size=8m"], ["depth=32"], ["items=1000"],
+                     ["size=1k", "depth=64", "items=5"]],
+    "API_TOKEN_FILE": [["{tokens}"], ["{hashed_tokens}"]],
+    "PUSH": [["on"], ["off"]],
+    "PUSH_SERVER": [["localhost"], ["api.push.apple.com:2197"],
+                    ["127.0.0.1:2197"]],
+    "PUSH_CERTIFICATE": [["{push_both}"], ["{push_cert}", "{push_key}"]],
+    "PUSH_TRUSTED_CERTIFICATE": [["{server_ca}"]],
+    "PUSH_EXPIRATION": [["7d"], ["1h"], ["30d"]],
+    "PUSH_TIMEOUT": [["30s"], ["5s"]],
+    "PUSH_CONCURRENCY": [["1"], ["1000"]],
+    "PUSH_RETRY": [["15s", "1h"], ["1s", "1s"]],
+    "PUSH_TOPIC_CHANGE": [["on"], ["off"]],
+    "LEASE_TIME": [["15s"], ["1m"]],
+}
+BAD = {
+    "ENDPOINT": [["mdmx"], ["MDM api"], [""]],
+    "STORE": [["mysql:x"], ["sqlite:"], [""], ["mdm.db"]],
+    "STATE_DIR": [[""]],
+    "STORE_CONNECTIONS": [["0"], ["-1"], ["four"], ["1000000"], ["4x"]],
+    "STORE_TIMEOUT": [["10"], ["soon"], ["-1s"], ["0s"], ["10y"], [""]],
+    "SECRET_KEY_FILE": [["{missing}"], ["{short_secret}"],
+                        ["{open_secret}"]],
+    "DEVICE_CA_CERTIFICATE": [["{missing}"], ["{garbage}"], ["{push_key}"],
+                              ["{dir}"]],
+    "PLIST_LIMITS": [["size=0"], ["depth=x"], ["items=-1"], ["colour=red"],
+                     ["8m"], ["size=8m", "size=9m"], ["depth=1000000"]],
+    "API_TOKEN_FILE": [["{missing}"], ["{no_tokens}"], ["{bad_tokens}"],
+                       ["{bad_scope_tokens}"]],
+    "PUSH": [["yes"], ["1"], [""]],
+    "PUSH_SERVER": [["localhost:0"], ["localhost:99999"], ["localhost:x"],
+                    [":2197"], ["https://localhost"], [""]],
+    "PUSH_CERTIFICATE": [["{missing}"], ["{garbage}"], ["{push_cert}"],
+                         ["{push_cert}", "{other_key}"], ["{device_both}"],
+                         ["{push_cert}", "{missing}"]],
+    "PUSH_TRUSTED_CERTIFICATE": [["{missing}"], ["{garbage}"]],
+    "PUSH_EXPIRATION": [["never"], ["-7d"], ["7"]],
+    "PUSH_TIMEOUT": [["0s"], ["x"]],
+    "PUSH_CONCURRENCY": [["0"], ["-5"], ["many"]],
+    "PUSH_RETRY": [["1h", "15s"], ["x", "1h"], ["0s", "0s"]],
+    "PUSH_TOPIC_CHANGE": [["maybe"]],
+    "LEASE_TIME": [["0s"], ["x"]],
+}
+PLACE = {"main": "http", "server": "server", "location": "/mdm"}
+
+
+def test_every_directive_has_values():
+    assert set(GOOD) == set(TABLE)
+    assert set(BAD) == set(TABLE)
+
+
+def write(path, text, mode=0o600):
+    with open(path, "w", encoding="ascii") as f:
+        f.write(text)
+    os.chmod(path, mode)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(workdir, pki):
+    """The files that GOOD and BAD name."""
+    base = os.path.join(workdir, "config-files")
+    os.mkdir(base)
+    push, other, device = pki.push(), pki.push(), pki.device()
+
+    def make(name, text, mode=0o600):
+        return write(os.path.join(base, name), text, mode)
+
+    digest = "sha256:" + "ab" * 32
+    cas = ""
+    for ca in (pki.device_ca, pki.other_ca):
+        with open(ca.cert_file, encoding="ascii") as f:
+            cas += f.read()
+    return {
+        "dir": base, "missing": os.path.join(base, "missing"),
+        "garbage": make("garbage", "hello\n"),
+        "secret": make("secret", "5a" * 32 + "\n"),
+        "short_secret": make("short", "5a" * 16 + "\n"),
+        "open_secret": make("open", "5a" * 32 + "\n", 0o644),
+        "tokens": make("tokens", "# comment\n\nit:0123456789abcdef\n"),
+        "hashed_tokens": make("hashed", f"ro:enrollments,push:{digest}\n"),
+        "no_tokens": make("no-tokens", "# nothing\n"),
+        "bad_tokens": make("bad-tokens", "justaword\n"),
+        "bad_scope_tokens": make("bad-scope", f"x:push:{digest[:-2]}\n"),
+        "two_cas": make("two-cas", cas),
+        "device_ca": pki.device_ca.cert_file,
+        "server_ca": pki.server_ca.cert_file,
+        "push_cert": push.cert_file, "push_key": push.key_file,
+        "push_both": push.both_file, "other_key": other.key_file,
+        "device_both": device.both_file,
+    }
+
+
+def fill(args, files):
+    return [a.format(**files) if a else a for a in args]
+
+
+def place_of(row):
+    return "/mdmapi/" if row.id == "API_TOKEN_FILE" else PLACE[row.scope]
+
+
+def name_in(server, row):
+    return getattr(row, server.kind)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_good_values(name, own_server, files):
+    row = TABLE[name]
+    for args in GOOD[name]:
+        server = own_server(start=False)
+        if name == "ENDPOINT":
+            server.endpoints = {"/x": args[0]}
+        else:
+            server.settings = [s for s in server.settings if s[1] != name]
+            server.settings.append((place_of(row), name, *fill(args, files)))
+        status, text = server.configtest()
+        assert status == 0, (args, text)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_bad_values(name, own_server, files):
+    row = TABLE[name]
+    for args in BAD[name]:
+        server = own_server(start=False)
+        given = fill(args, files)
+        if name == "ENDPOINT":
+            server.endpoints = {"/x": ""}
+            server.raw = [("/x", server.line("ENDPOINT", given))]
+        else:
+            server.settings = [s for s in server.settings if s[1] != name]
+            server.settings.append((place_of(row), name, *given))
+        status, text = server.configtest()
+        assert status != 0, (args, text)
+        assert name_in(server, row) in text, (args, text)
+        assert os.path.basename(server.conf_file) in text, (args, text)
+        # More than the host's own words about the number of arguments.
+        assert len(text) > 60, (args, text)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_number_of_arguments(name, own_server, files):
+    row = TABLE[name]
+    wrong = [[]] if row.max < 0 else [[], ["x"] * (row.max + 1)]
+    if row.min > 1:
+        wrong.append(["x"] * (row.min - 1))
+    for args in wrong:
+        server = own_server(start=False)
+        place = "/x" if name == "ENDPOINT" else place_of(row)
+        if name == "ENDPOINT":
+            server.endpoints = {"/x": ""}
+        server.settings = [s for s in server.settings if s[1] != name]
+        server.raw = [(place, server.line(name, args))]
+        status, text = server.configtest()
+        assert status != 0, (args, text)
+        assert name_in(server, row) in text, (args, text)
+
+
+@pytest.mark.parametrize("name", sorted(
+    n for n, r in TABLE.items() if r.scope != "main" and not r.only))
+def test_inherited_from_outside(name, own_server, files):
+    """A setting may also stand in the scopes outside its own."""
+    row = TABLE[name]
+    for place in ("http", "server"):
+        server = own_server(start=False)
+        server.settings = [s for s in server.settings if s[1] != name]
+        for scope in ("server", "/mdmapi/"):
+            server.settings.append((scope, name, None))
+        server.settings.append((place, name, *fill(GOOD[name][0], files)))
+        status, text = server.configtest()
+        assert status == 0, (place, text)
+
+
+@pytest.mark.parametrize("name", sorted(
+    n for n, r in TABLE.items() if r.scope == "main"))
+def test_main_settings_stay_outside(name, own_server, files):
+    row = TABLE[name]
+    for place in ("server", "/mdm"):
+        server = own_server(start=False)
+        server.settings = [s for s in server.settings if s[1] != name]
+        server.settings.append((place, name, *fill(GOOD[name][0], files)))
+        status, text = server.configtest()
+        assert status != 0, (place, text)
+        assert name_in(server, row) in text
+
+
+def test_endpoint_stands_alone(own_server):
+    for place in ("http", "server"):
+        server = own_server(start=False)
+        server.raw = [(place, server.line("ENDPOINT", ["mdm"]))]
+        status, text = server.configtest()
+        assert status != 0, (place, text)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_given_twice(name, own_server, files):
+    row = TABLE[name]
+    server = own_server(start=False)
+    args = fill(GOOD[name][0], files)
+    place = place_of(row)
+    if name == "ENDPOINT":
+        place, server.endpoints = "/x", {"/x": ""}
+    server.settings = [s for s in server.settings if s[1] != name]
+    server.settings.append((place, name, None))
+    server.raw = [(place, server.line(name, args))] * 2
+    status, text = server.configtest()
+    if name == "PUSH_CERTIFICATE":
+        # Once per topic: the same one twice is a mistake, another is not.
+        server.raw = [(place, server.line(name, [files["push_both"]]))]
+        assert server.configtest()[0] == 0
+        return
+    assert status != 0, text
+    assert name_in(server, row) in text
+
+
+def test_two_push_certificates(own_server, pki):
+    one, two = pki.push(), pki.push()
+    server = own_server([("http", "PUSH_CERTIFICATE", one.both_file),
+                         ("http", "PUSH_CERTIFICATE", two.cert_file,
+                          two.key_file)], start=False)
+    status, text = server.configtest()
+    assert status == 0, text
+
+
+def test_endpoint_without_device_ca(own_server):
+    """Without it every device would be refused: said before the start."""
+    server = own_server([("server", "DEVICE_CA_CERTIFICATE", None)],
+                        start=False)
+    status, text = server.configtest()
+    row = TABLE["DEVICE_CA_CERTIFICATE"]
+    assert status != 0 or "MDM0003" in text, text
+    assert name_in(server, row) in text or row.apache in text, text
+
+
+def test_expired_push_certificate_is_a_warning(own_server, pki, log):
+    log.expect("MDM0502", "MDM0504", "MDM0501", "MDM0003")
+    old = pki.push(days=(-400, -3))
+    server = own_server([("http", "PUSH_CERTIFICATE", old.both_file)],
+                        start=False)
+    status, text = server.configtest()
+    assert status == 0, text
+    assert "expired" in text, text
+    server.start()
+    assert server.get_static().status == 200
+
+
+def test_configtest_touches_nothing(own_server):
+    server = own_server(start=False)
+    os.rmdir(server.state_dir)
+    status, text = server.configtest()
+    assert status == 0, text
+    assert not os.path.exists(server.state_dir)
+    os.mkdir(server.state_dir, 0o700)
+    status, text = server.configtest()
+    assert status == 0, text
+    assert os.listdir(server.state_dir) == []
+
+
+def test_start_makes_nothing_without_endpoints(own_server):
+    """The module is loaded but no location uses it."""
+    server = own_server(start=False, endpoints={})
+    os.rmdir(server.state_dir)
+    server.start()
+    assert server.get_static().status == 200
+    server.quit()
+    assert not os.path.exists(server.state_dir)
+
+
+def test_endpoint_off(own_server, pki):
+    """`off` gives the URL back to the host."""
+    server = own_server(start=False)
+    server.endpoints = {"/static2/": "off", "/mdmapi/": "api"}
+    os.makedirs(server.path("htdocs", "static2"))
+    with open(server.path("htdocs", "static2", "x.txt"), "w",
+              encoding="ascii") as f:
+        f.write("plain\n")
+    if server.kind == "nginx":
+        server.raw = [("/static2/", f"root {server.path('htdocs')};")]
+    server.start()
+    from mdmtest.device import Transport
+    reply = Transport(server).request("GET", "/static2/x.txt")
+    assert (reply.status, reply.body) == (200, b"plain\n")
+
+
+def test_relative_paths_start_at_the_servers_root(own_server, pki):
+    server = own_server(start=False)
+    with open(server.path("ca.pem"), "wb") as out, \
+            open(pki.device_ca.cert_file, "rb") as f:
+        out.write(f.read())
+    server.settings.append(("server", "DEVICE_CA_CERTIFICATE", "ca.pem"))
+    status, text = server.configtest()
+    assert status == 0, text
+
+
+def test_no_name_equals_one_of_the_hosts():
+    """Our names may not be those of modules shipped with the hosts."""
+    names = set()
+    for row in TABLE.values():
+        assert row.apache.startswith("MDM")
+        assert row.nginx.startswith("mdm_")
+        assert row.nginx == row.nginx.lower()
+        names |= {row.apache.lower(), row.nginx}
+    assert len(names) == 2 * len(TABLE)
+    where = "/usr/lib/apache2/modules"
+    for name in os.listdir(where):
+        if not name.endswith(".so") or name == "mod_mdm.so":
+            continue
+        with open(os.path.join(where, name), "rb") as f:
+            data = f.read().lower()
+        for ours in names:
+            assert b"\0" + ours.encode() + b"\0" not in data, (name, ours)
