@@ -130,7 +130,7 @@ static mdm_rc key_element(scanner_t *s, const mdm_plist_start_t *start)
     if (!start->empty) {
         rc = mdm_plist_read_text(&s->r, "key", &text);
         if (rc == MDM_OK) {
-            rc = mdm_plist_read_end(&s->r, "key");
+            rc = mdm_plist_read_end(&s->r, MDM_PLIST_TAG_KEY);
         }
     }
     if (rc != MDM_OK) {
@@ -323,7 +323,7 @@ static mdm_rc scalar(scanner_t *s, const mdm_plist_start_t *start)
     if (!start->empty) {
         rc = mdm_plist_read_text(&s->r, name, &text);
         if (rc == MDM_OK) {
-            rc = mdm_plist_read_end(&s->r, name);
+            rc = mdm_plist_read_end(&s->r, start->tag);
         }
     }
     if (rc != MDM_OK) {
@@ -395,7 +395,8 @@ static mdm_rc close_container(scanner_t *s)
     const u8 *at = s->r.p;
     mdm_rc rc;
 
-    rc = mdm_plist_read_end(&s->r, top->dict ? "dict" : "array");
+    rc = mdm_plist_read_end(&s->r, top->dict ? MDM_PLIST_TAG_DICT
+                                            : MDM_PLIST_TAG_ARRAY);
     if (rc != MDM_OK) {
         return rc;
     }
@@ -527,7 +528,7 @@ static mdm_rc read_document(scanner_t *s)
     r->soft = r->lenient;
     rc = read_values(s);
     if (rc == MDM_OK) {
-        rc = mdm_plist_read_end(r, "plist");
+        rc = mdm_plist_read_end(r, MDM_PLIST_TAG_PLIST);
     }
     if (rc == MDM_OK && s->tree != NULL) {
         s->tree->body = (mdm_str_t){(const char *)body,

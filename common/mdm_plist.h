@@ -70,9 +70,9 @@ typedef struct mdm_plist_scan {
     char first_fault[96]; /* and what it is */
 } mdm_plist_scan_t;
 
-/* Reads the document; at most 64 wanted values.  The values' bytes live as long as `xml` and `arena`.
- * The root may be of any type (scan_r->root); wanted values are only found
- * when it is a dictionary.
+/* Reads the document; at most 64 wanted values.  The values' bytes live as
+ * long as `xml` and `arena`.  The root may be of any type (scan_r->root);
+ * wanted values are only found when it is a dictionary.
  * MDM_EINVAL: not an acceptable property list (text has line and column).
  * MDM_ETOOBIG: over limits->size.  MDM_ENOMEM. */
 mdm_rc mdm_plist_scan(mdm_str_t xml, const mdm_plist_limits_t *limits,

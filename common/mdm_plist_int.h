@@ -154,7 +154,7 @@ mdm_rc mdm_plist_read_prolog(mdm_plist_reader_t *r);
 mdm_rc mdm_plist_read_start(mdm_plist_reader_t *r,
                             mdm_plist_start_t *start_r);
 /* The end tag of this name, at "</". */
-mdm_rc mdm_plist_read_end(mdm_plist_reader_t *r, const char *tag);
+mdm_rc mdm_plist_read_end(mdm_plist_reader_t *r, mdm_plist_tag_t tag);
 const char *mdm_plist_tag_name(mdm_plist_tag_t tag);
 
 /* ---- values ---------------------------------------------------------- */

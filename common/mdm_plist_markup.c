@@ -174,13 +174,64 @@ static bool find_tag(mdm_str_t name, mdm_plist_tag_t *tag_r)
     size_t i;
 
     for (i = 0; i < MDM_ARRAY_LEN(tags); i++) {
-        if (tags[i].n == name.n && tags[i].name[0] == name.s[0] &&
+        if (tags[i].n == name.n &&
             memcmp(tags[i].name, name.s, name.n) == 0) {
             *tag_r = (mdm_plist_tag_t)i;
             return true;
         }
     }
     return false;
+}
+
+/* The only tag that can begin with these bytes; four are there. */
+static mdm_plist_tag_t guess_tag(const u8 *p)
+{
+    switch (p[0]) {
+    case 'k':
+        return MDM_PLIST_TAG_KEY;
+    case 's':
+        return MDM_PLIST_TAG_STRING;
+    case 'i':
+        return MDM_PLIST_TAG_INTEGER;
+    case 't':
+        return MDM_PLIST_TAG_TRUE;
+    case 'f':
+        return MDM_PLIST_TAG_FALSE;
+    case 'a':
+        return MDM_PLIST_TAG_ARRAY;
+    case 'r':
+        return MDM_PLIST_TAG_REAL;
+    case 'd':
+        return p[1] == 'i' ? MDM_PLIST_TAG_DICT
+               : p[3] == 'e' ? MDM_PLIST_TAG_DATE
+                             : MDM_PLIST_TAG_DATA;
+    default:
+        return MDM_PLIST_TAG_PLIST;
+    }
+}
+
+/* A tag as nearly all are: a known name with '>' or "/>" behind it. */
+static bool read_usual(mdm_plist_reader_t *r, mdm_plist_start_t *start)
+{
+    const u8 *p = r->p + 1;
+    size_t n;
+
+    if (r->end - p < 10) {
+        return false;
+    }
+    start->tag = guess_tag(p);
+    n = tags[start->tag].n;
+    if (memcmp(p, tags[start->tag].name, n) != 0) {
+        return false;
+    }
+    p += n;
+    start->empty = *p == '/';
+    p += start->empty ? 1 : 0;
+    if (*p != '>') {
+        return false;
+    }
+    r->p = p + 1;
+    return true;
 }
 
 mdm_rc mdm_plist_read_start(mdm_plist_reader_t *r,
@@ -192,6 +243,10 @@ mdm_rc mdm_plist_read_start(mdm_plist_reader_t *r,
     start_r->at = r->p;
     start_r->empty = false;
     start_r->odd = false;
+    if (read_usual(r, start_r)) {
+        return MDM_OK;
+    }
+    start_r->empty = false;
     r->p++;
     name = read_name(r);
     if (name.n == 0) {
@@ -203,26 +258,27 @@ mdm_rc mdm_plist_read_start(mdm_plist_reader_t *r,
                               "<%s> is no element of a property list",
                               mdm_str_printable(name, shown, sizeof(shown)));
     }
-    if (r->p < r->end && *r->p == '>') {
-        r->p++;
-        return MDM_OK;
-    }
     return read_attributes(r, start_r);
 }
 
-mdm_rc mdm_plist_read_end(mdm_plist_reader_t *r, const char *tag)
+mdm_rc mdm_plist_read_end(mdm_plist_reader_t *r, mdm_plist_tag_t tag)
 {
+    size_t n = tags[tag].n;
     const u8 *at = r->p;
     mdm_str_t name;
 
     r->p += 2;
+    if ((size_t)(r->end - r->p) > n && r->p[n] == '>' &&
+        memcmp(r->p, tags[tag].name, n) == 0) {
+        r->p += n + 1; /* most often */
+        return MDM_OK;
+    }
     name = read_name(r);
-    if (!mdm_str_is(name, tag)) {
-        return mdm_plist_fail(r, at, "</%s> is expected here", tag);
+    if (!mdm_str_is(name, tags[tag].name)) {
+        return mdm_plist_fail(r, at, "</%s> is expected here",
+                              tags[tag].name);
     }
-    if (r->p < r->end && *r->p != '>') {
-        mdm_plist_skip_blanks(r);
-    }
+    mdm_plist_skip_blanks(r);
     if (r->p == r->end || *r->p != '>') {
         return mdm_plist_fail(r, at, "a tag is not closed");
     }

@@ -309,6 +309,9 @@ mdm_rc mdm_plist_skip_misc(mdm_plist_reader_t *r)
 
     do {
         mdm_plist_skip_blanks(r);
+        if (r->end - r->p < 2 || (r->p[1] != '!' && r->p[1] != '?')) {
+            break; /* most often */
+        }
         if (mdm_plist_at(r, "<!--")) {
             rc = skip_comment(r);
         } else if (mdm_plist_at(r, "<?")) {
