@@ -1,0 +1,377 @@
+/*
+ * mdm_store_enroll.c - verbs on enrolments, identities and the lease.
+ */
+#include "mdm_store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "mdm_sql.h"
+#include "mdm_str.h"
+
+#define WHERE_SIZE 64
+
+static mdm_str_t fp_str(const unsigned char fp[MDM_SHA256_LEN])
+{
+    return (mdm_str_t){(const char *)fp, MDM_SHA256_LEN};
+}
+
+mdm_rc mdm_store_poll(mdm_tx_t *tx, mdm_str_t id,
+                      const unsigned char fingerprint[MDM_SHA256_LEN],
+                      int64_t now_us, mdm_poll_t *poll_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    memset(poll_r, 0, sizeof(*poll_r));
+    mdm_query_begin(&q, tx, MDM_SQL_POLL, err, "tib", id, now_us,
+                    fp_str(fingerprint));
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row) {
+        poll_r->known = true;
+        poll_r->eid = mdm_query_int(&q, 0);
+        poll_r->device_eid = mdm_query_int(&q, 1);
+        poll_r->state = (mdm_enrollment_state_t)mdm_query_int(&q, 2);
+        poll_r->device_state = (mdm_enrollment_state_t)mdm_query_int(&q, 3);
+        poll_r->bound = !mdm_query_null(&q, 4) &&
+                        mdm_query_int(&q, 4) == poll_r->device_eid;
+        poll_r->bound_elsewhere = !mdm_query_null(&q, 4) && !poll_r->bound;
+        poll_r->current = poll_r->bound && mdm_query_int(&q, 5) != 0;
+        poll_r->push_due = mdm_query_int(&q, 6) != 0;
+        poll_r->has_command = !mdm_query_null(&q, 7);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_enrollment_add(mdm_tx_t *tx, const mdm_channel_t *channel,
+                                int64_t device_eid, int64_t now_us,
+                                int64_t *eid_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_ENROLLMENT_ADD, err, "tiiii", channel->id,
+                    device_eid, (int64_t)channel->type,
+                    (int64_t)MDM_ENROLLMENT_AUTHENTICATING, now_us);
+    rc = mdm_query_row(&q, &row);
+    *eid_r = rc == MDM_OK && row ? mdm_query_int(&q, 0) : 0;
+    if (rc == MDM_OK) {
+        rc = mdm_query_row(&q, &row); /* lets the insertion finish */
+    }
+    mdm_query_end(&q);
+    if (rc == MDM_OK && device_eid == 0) {
+        rc = mdm_sql_run(tx, MDM_SQL_ENROLLMENT_SET_DEVICE, NULL, err, "i",
+                         *eid_r);
+    }
+    return rc;
+}
+
+/* Seals a value for a column of an enrolment. */
+static mdm_rc seal(mdm_tx_t *tx, const char *column, int64_t eid,
+                   mdm_str_t plain, mdm_arena_t *arena, mdm_str_t *sealed_r,
+                   mdm_err_t *err)
+{
+    char where[WHERE_SIZE];
+
+    (void)snprintf(where, sizeof(where), "enrollment.%s:%lld", column,
+                   (long long)eid);
+    return mdm_seal_close(mdm_store_seal(tx->store), where, plain, arena,
+                          sealed_r, err);
+}
+
+mdm_rc mdm_store_authenticate(mdm_tx_t *tx, int64_t eid,
+                              const mdm_checkin_t *msg, mdm_str_t raw,
+                              int64_t now_us, mdm_err_t *err)
+{
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_str_t sealed;
+    mdm_rc rc;
+
+    if (arena == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = seal(tx, "authenticate", eid, raw, arena, &sealed, err);
+    if (rc == MDM_OK) {
+        rc = mdm_sql_run(
+            tx, MDM_SQL_AUTHENTICATE, NULL, err, "iittttttttttbi", eid,
+            (int64_t)MDM_ENROLLMENT_AUTHENTICATING, msg->topic,
+            msg->serial_number, msg->device_name, msg->model, msg->model_name,
+            msg->product_name, msg->os_version, msg->build_version, msg->imei,
+            msg->meid, sealed, now_us);
+    }
+    mdm_arena_free(&arena);
+    return rc;
+}
+
+static mdm_rc token_update(mdm_tx_t *tx, int64_t eid,
+                           const mdm_checkin_t *msg, const mdm_str_t sealed[4],
+                           int64_t now_us, int64_t *tally_r, mdm_err_t *err)
+{
+    int64_t awaiting = msg->awaiting_configuration ? 1 : 0;
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_TOKEN_UPDATE, err, "iitbbibottb", eid,
+                    (int64_t)MDM_ENROLLMENT_ENROLLED, msg->topic, sealed[0],
+                    sealed[1], now_us, sealed[2],
+                    msg->has_awaiting_configuration ? &awaiting : NULL,
+                    msg->user_short_name, msg->user_long_name, sealed[3]);
+    rc = mdm_query_row(&q, &row);
+    *tally_r = rc == MDM_OK && row ? mdm_query_int(&q, 0) : 0;
+    if (rc == MDM_OK) {
+        rc = mdm_query_row(&q, &row);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_token_update(mdm_tx_t *tx, int64_t eid,
+                              const mdm_checkin_t *msg, mdm_str_t raw,
+                              int64_t now_us, int64_t *tally_r, mdm_err_t *err)
+{
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_str_t sealed[4];
+    mdm_rc rc;
+
+    if (arena == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = seal(tx, "token", eid, msg->token, arena, &sealed[0], err);
+    if (rc == MDM_OK) {
+        rc = seal(tx, "magic", eid, msg->push_magic, arena, &sealed[1], err);
+    }
+    if (rc == MDM_OK) {
+        /* Absent or empty keeps the stored one. */
+        rc = seal(tx, "unlock_token", eid,
+                  msg->unlock_token.n > 0 ? msg->unlock_token : MDM_STR_NONE,
+                  arena, &sealed[2], err);
+    }
+    if (rc == MDM_OK) {
+        rc = seal(tx, "token_update", eid, raw, arena, &sealed[3], err);
+    }
+    if (rc == MDM_OK) {
+        rc = token_update(tx, eid, msg, sealed, now_us, tally_r, err);
+    }
+    mdm_arena_free(&arena);
+    return rc;
+}
+
+mdm_rc mdm_store_disable(mdm_tx_t *tx, int64_t device_eid, bool users_only,
+                         int64_t now_us, mdm_err_t *err)
+{
+    return mdm_sql_run(
+        tx, users_only ? MDM_SQL_DISABLE_USERS : MDM_SQL_DISABLE_ALL, NULL,
+        err, "iii", device_eid, (int64_t)MDM_ENROLLMENT_DISABLED, now_us);
+}
+
+mdm_rc mdm_store_seen(mdm_tx_t *tx, int64_t eid, int64_t at_us, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_SEEN, NULL, err, "ii", eid, at_us);
+}
+
+/* Copies one text column into the arena; false: memory is out. */
+static bool copy(const mdm_query_t *q, int column, mdm_arena_t *arena,
+                 mdm_str_t *out_r)
+{
+    return mdm_arena_str(arena, mdm_query_str(q, column), out_r);
+}
+
+static bool read_row(const mdm_query_t *q, mdm_arena_t *arena,
+                     mdm_enrollment_t *row)
+{
+    memset(row, 0, sizeof(*row));
+    row->eid = mdm_query_int(q, 0);
+    row->type = (mdm_channel_type_t)mdm_query_int(q, 3);
+    row->state = (mdm_enrollment_state_t)mdm_query_int(q, 4);
+    row->token_state = (mdm_token_state_t)mdm_query_int(q, 6);
+    row->token_at = mdm_query_int(q, 7);
+    row->tally = mdm_query_int(q, 8);
+    row->awaiting_configuration = mdm_query_int(q, 9) != 0;
+    row->created_at = mdm_query_int(q, 18);
+    row->authenticate_at = mdm_query_int(q, 19);
+    row->disabled_at = mdm_query_int(q, 20);
+    row->last_seen = mdm_query_int(q, 21);
+    row->push_due_at = mdm_query_int(q, 22);
+    row->push_attempts = mdm_query_int(q, 23);
+    row->push_last_at = mdm_query_int(q, 24);
+    row->push_last_status = mdm_query_int(q, 25);
+    return copy(q, 1, arena, &row->id) && copy(q, 5, arena, &row->topic) &&
+           copy(q, 10, arena, &row->serial_number) &&
+           copy(q, 11, arena, &row->device_name) &&
+           copy(q, 12, arena, &row->model) &&
+           copy(q, 13, arena, &row->model_name) &&
+           copy(q, 14, arena, &row->product_name) &&
+           copy(q, 15, arena, &row->os_version) &&
+           copy(q, 16, arena, &row->build_version) &&
+           copy(q, 17, arena, &row->user_short_name) &&
+           copy(q, 26, arena, &row->push_last_reason) &&
+           copy(q, 27, arena, &row->push_apns_id) &&
+           copy(q, 28, arena, &row->device_id);
+}
+
+static mdm_rc read_counts(mdm_tx_t *tx, mdm_enrollment_t *row, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool more;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_COUNTS, err, "i", row->eid);
+    while ((rc = mdm_query_row(&q, &more)) == MDM_OK && more) {
+        row->commands[mdm_query_int(&q, 0) % 3] = mdm_query_int(&q, 1);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+static mdm_rc read_identity(mdm_tx_t *tx, int64_t device_eid,
+                            mdm_enrollment_t *row, mdm_err_t *err)
+{
+    mdm_query_t q;
+    mdm_str_t fp;
+    bool more;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_IDENTITY_CURRENT, err, "i", device_eid);
+    rc = mdm_query_row(&q, &more);
+    if (rc == MDM_OK && more) {
+        fp = mdm_query_str(&q, 0);
+        if (fp.n == MDM_SHA256_LEN) {
+            mdm_hex_encode(fp.s, fp.n, row->identity_sha256);
+        }
+        row->identity_not_after = mdm_query_int(&q, 1);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_enrollment_get(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
+                                mdm_enrollment_t *row_r, mdm_err_t *err)
+{
+    int64_t device_eid = 0;
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_ENROLLMENT_GET, err, "t", id);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && !row) {
+        rc = mdm_err_set(err, MDM_ENOTFOUND, 0, "no such enrolment");
+    }
+    if (rc == MDM_OK) {
+        device_eid = mdm_query_int(&q, 2);
+        if (!read_row(&q, arena, row_r)) {
+            rc = mdm_err_nomem(err);
+        }
+    }
+    mdm_query_end(&q);
+    if (rc == MDM_OK) {
+        rc = read_counts(tx, row_r, err);
+    }
+    if (rc == MDM_OK) {
+        rc = read_identity(tx, device_eid, row_r, err);
+    }
+    return rc;
+}
+
+mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx, int64_t after, size_t limit,
+                                 mdm_arena_t *arena, mdm_enrollment_t *rows,
+                                 size_t *n_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *n_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_ENROLLMENT_LIST, err, "ii", after,
+                    (int64_t)limit);
+    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row && *n_r < limit) {
+        if (!read_row(&q, arena, &rows[(*n_r)++])) {
+            rc = mdm_err_nomem(err);
+            break;
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+/* ---- identities --------------------------------------------------------- */
+
+mdm_rc mdm_store_identity_get(mdm_tx_t *tx,
+                              const unsigned char fp[MDM_SHA256_LEN],
+                              int64_t *device_eid_r, bool *current_r,
+                              mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_IDENTITY_GET, err, "b", fp_str(fp));
+    rc = mdm_query_row(&q, &row);
+    *device_eid_r = rc == MDM_OK && row ? mdm_query_int(&q, 0) : 0;
+    *current_r = rc == MDM_OK && row && mdm_query_int(&q, 1) != 0;
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_identity_bind(mdm_tx_t *tx, int64_t device_eid,
+                               const unsigned char fp[MDM_SHA256_LEN],
+                               int64_t not_after_us, mdm_str_t der,
+                               int64_t now_us, mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    rc = mdm_sql_run(tx, MDM_SQL_IDENTITY_RETIRE, NULL, err, "ib", device_eid,
+                     fp_str(fp));
+    if (rc == MDM_OK) {
+        rc = mdm_sql_run(tx, MDM_SQL_IDENTITY_BIND, NULL, err, "biiib",
+                         fp_str(fp), device_eid, now_us, not_after_us, der);
+    }
+    return rc;
+}
+
+/* ---- lease -------------------------------------------------------------- */
+
+mdm_rc mdm_store_lease_get(mdm_tx_t *tx, mdm_str_t name, mdm_arena_t *arena,
+                           mdm_str_t *holder_r, int64_t *expires_r,
+                           mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *holder_r = MDM_STR_NONE;
+    *expires_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_LEASE_GET, err, "t", name);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row) {
+        *expires_r = mdm_query_int(&q, 1);
+        if (!copy(&q, 0, arena, holder_r)) {
+            rc = mdm_err_nomem(err);
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_lease_take(mdm_tx_t *tx, mdm_str_t name, mdm_str_t holder,
+                            int64_t now_us, int64_t expires_us, bool *taken_r,
+                            mdm_err_t *err)
+{
+    int64_t changes = 0;
+    mdm_rc rc;
+
+    rc = mdm_sql_run(tx, MDM_SQL_LEASE_TAKE, &changes, err, "ttii", name,
+                     holder, now_us, expires_us);
+    *taken_r = rc == MDM_OK && changes > 0;
+    return rc;
+}
+
+mdm_rc mdm_store_lease_drop(mdm_tx_t *tx, mdm_str_t name, mdm_str_t holder,
+                            mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_LEASE_DROP, NULL, err, "tt", name, holder);
+}

@@ -1,0 +1,317 @@
+/*
+ * mdm_store_push.c - verbs on the push outbox and the push certificates.
+ */
+#include "mdm_store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "mdm_sql.h"
+#include "mdm_str.h"
+
+#define WHERE_SIZE 64
+
+static void copy_uuid(char dst[MDM_UUID_SIZE], mdm_str_t from)
+{
+    size_t n = from.n < MDM_UUID_LEN ? from.n : MDM_UUID_LEN;
+
+    if (n > 0) {
+        memcpy(dst, from.s, n);
+    }
+    dst[n] = '\0';
+}
+
+mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
+                           int64_t now_us, char apns_id_r[MDM_UUID_SIZE],
+                           mdm_err_t *err)
+{
+    char fresh[MDM_UUID_SIZE];
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    rc = mdm_uuid_new(fresh, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_MARK, err, "itit", eid, topic, now_us,
+                    mdm_str_from(fresh));
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row) {
+        copy_uuid(apns_id_r, mdm_query_str(&q, 0));
+        rc = mdm_query_row(&q, &row);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_PUSH_CLEAR, NULL, err, "i", eid);
+}
+
+mdm_rc mdm_store_push_clear_device(mdm_tx_t *tx, int64_t device_eid,
+                                   mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_PUSH_CLEAR_DEVICE, NULL, err, "i",
+                       device_eid);
+}
+
+mdm_rc mdm_store_push_next_due(mdm_tx_t *tx, mdm_str_t topic, int64_t *due_r,
+                               mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *due_r = INT64_MAX;
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_NEXT_DUE, err, "t", topic);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row && !mdm_query_null(&q, 0)) {
+        *due_r = mdm_query_int(&q, 0);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+static mdm_rc open_column(mdm_tx_t *tx, const char *column, int64_t eid,
+                          mdm_str_t sealed, mdm_arena_t *arena,
+                          mdm_str_t *plain_r, mdm_err_t *err)
+{
+    char where[WHERE_SIZE];
+
+    (void)snprintf(where, sizeof(where), "enrollment.%s:%lld", column,
+                   (long long)eid);
+    return mdm_seal_open(mdm_store_seal(tx->store), where, sealed, arena,
+                         plain_r, err);
+}
+
+/* Token and magic of a claimed row. */
+static mdm_rc read_payload(mdm_tx_t *tx, mdm_str_t topic, mdm_arena_t *arena,
+                           mdm_claim_t *claim, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_PAYLOAD, err, "i", claim->eid);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row) {
+        claim->token_at = mdm_query_int(&q, 3);
+        claim->pushable = mdm_query_int(&q, 4) == MDM_TOKEN_GOOD &&
+                          mdm_str_eq(mdm_query_str(&q, 5), topic);
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 0), &claim->id)) {
+            rc = mdm_err_nomem(err);
+        }
+        if (rc == MDM_OK) {
+            rc = open_column(tx, "token", claim->eid, mdm_query_str(&q, 1),
+                             arena, &claim->token, err);
+        }
+        if (rc == MDM_OK) {
+            rc = open_column(tx, "magic", claim->eid, mdm_query_str(&q, 2),
+                             arena, &claim->magic, err);
+        }
+        claim->pushable = claim->pushable && claim->token.n > 0;
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_push_claim(mdm_tx_t *tx, mdm_str_t topic, mdm_str_t holder,
+                            int64_t now_us, int64_t until_us, size_t limit,
+                            mdm_arena_t *arena, mdm_claim_t *claims,
+                            size_t *n_r, mdm_err_t *err)
+{
+    mdm_claim_t *claim;
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+    size_t i;
+
+    *n_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_CLAIM, err, "ttiii", topic, holder,
+                    now_us, until_us, (int64_t)limit);
+    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row && *n_r < limit) {
+        claim = &claims[(*n_r)++];
+        memset(claim, 0, sizeof(*claim));
+        claim->eid = mdm_query_int(&q, 0);
+        copy_uuid(claim->apns_id, mdm_query_str(&q, 1));
+        claim->attempts = mdm_query_int(&q, 2);
+    }
+    mdm_query_end(&q);
+    for (i = 0; rc == MDM_OK && i < *n_r; i++) {
+        rc = read_payload(tx, topic, arena, &claims[i], err);
+    }
+    return rc;
+}
+
+mdm_rc mdm_store_push_finish(mdm_tx_t *tx, const mdm_push_finish_t *f,
+                             mdm_str_t holder, int64_t now_us, mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    if (f->verdict == MDM_PUSH_RETRY) {
+        return mdm_sql_run(tx, MDM_SQL_PUSH_RETRY, NULL, err, "itiiti", f->eid,
+                           holder, now_us, (int64_t)f->status, f->reason,
+                           f->retry_at_us);
+    }
+    rc = mdm_sql_run(tx, MDM_SQL_PUSH_DONE, NULL, err, "itiit", f->eid, holder,
+                     now_us, (int64_t)f->status, f->reason);
+    if (rc == MDM_OK && f->verdict == MDM_PUSH_TOKEN_DEAD) {
+        rc = mdm_sql_run(tx, MDM_SQL_PUSH_TOKEN_DEAD, NULL, err, "ii", f->eid,
+                         f->token_at);
+    }
+    return rc;
+}
+
+mdm_rc mdm_store_push_release(mdm_tx_t *tx, mdm_str_t holder, int64_t now_us,
+                              mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_PUSH_RELEASE, NULL, err, "ti", holder,
+                       now_us);
+}
+
+mdm_rc mdm_store_push_recover(mdm_tx_t *tx, mdm_str_t holder, int64_t now_us,
+                              mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_PUSH_RECOVER, NULL, err, "ti", holder,
+                       now_us);
+}
+
+/* ---- push certificates -------------------------------------------------- */
+
+static mdm_rc key_where(mdm_str_t topic, mdm_arena_t *arena, char **where_r,
+                        mdm_err_t *err)
+{
+    *where_r = mdm_arena_printf(arena, "pushcert.key:%.*s",
+                                MDM_STR_ARG(topic));
+    return *where_r != NULL ? MDM_OK : mdm_err_nomem(err);
+}
+
+mdm_rc mdm_store_pushcert_get(mdm_tx_t *tx, mdm_str_t topic,
+                              mdm_arena_t *arena, mdm_pushcert_row_t *row_r,
+                              mdm_err_t *err)
+{
+    char *where = NULL;
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    memset(row_r, 0, sizeof(*row_r));
+    mdm_query_begin(&q, tx, MDM_SQL_PUSHCERT_GET, err, "t", topic);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && !row) {
+        rc = mdm_err_set(err, MDM_ENOTFOUND, 0,
+                         "no push certificate of this topic is stored");
+    }
+    if (rc == MDM_OK) {
+        row_r->not_before_us = mdm_query_int(&q, 4);
+        row_r->not_after_us = mdm_query_int(&q, 5);
+        row_r->version = mdm_query_int(&q, 6);
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 0), &row_r->topic) ||
+            !mdm_arena_str(arena, mdm_query_str(&q, 1), &row_r->cert_pem) ||
+            !mdm_arena_str(arena, mdm_query_str(&q, 3), &row_r->fingerprint) ||
+            !mdm_arena_str(arena, mdm_query_str(&q, 7), &row_r->suspended)) {
+            rc = mdm_err_nomem(err);
+        }
+    }
+    if (rc == MDM_OK) {
+        rc = key_where(topic, arena, &where, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_seal_open(mdm_store_seal(tx->store), where,
+                           mdm_query_str(&q, 2), arena, &row_r->key_pem, err);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
+                               mdm_pushcert_row_t *rows, size_t max,
+                               size_t *n_r, mdm_err_t *err)
+{
+    mdm_pushcert_row_t *r;
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *n_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_PUSHCERT_LIST, err, "");
+    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row && *n_r < max) {
+        r = &rows[(*n_r)++];
+        memset(r, 0, sizeof(*r));
+        r->not_after_us = mdm_query_int(&q, 1);
+        r->version = mdm_query_int(&q, 2);
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 0), &r->topic) ||
+            !mdm_arena_str(arena, mdm_query_str(&q, 3), &r->suspended)) {
+            rc = mdm_err_nomem(err);
+            break;
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_pushcert_set(mdm_tx_t *tx, const mdm_pushcert_row_t *row,
+                              int64_t now_us, mdm_err_t *err)
+{
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_str_t sealed = MDM_STR_NONE;
+    char *where = NULL;
+    mdm_rc rc;
+
+    if (arena == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = key_where(row->topic, arena, &where, err);
+    if (rc == MDM_OK) {
+        rc = mdm_seal_close(mdm_store_seal(tx->store), where, row->key_pem,
+                            arena, &sealed, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_sql_run(tx, MDM_SQL_PUSHCERT_SET, NULL, err, "ttbtiii",
+                         row->topic, row->cert_pem, sealed, row->fingerprint,
+                         row->not_before_us, row->not_after_us, now_us);
+    }
+    mdm_arena_free(&arena);
+    return rc;
+}
+
+mdm_rc mdm_store_pushcert_suspend(mdm_tx_t *tx, mdm_str_t topic,
+                                  int64_t version, mdm_str_t reason,
+                                  bool *changed_r, mdm_err_t *err)
+{
+    int64_t changes = 0;
+    mdm_rc rc;
+
+    rc = mdm_sql_run(tx, MDM_SQL_PUSHCERT_SUSPEND, &changes, err, "tti", topic,
+                     reason, version);
+    *changed_r = rc == MDM_OK && changes > 0;
+    return rc;
+}
+
+mdm_rc mdm_store_topic_usage(mdm_tx_t *tx, mdm_str_t topic,
+                             mdm_arena_t *arena, int64_t *all_r,
+                             int64_t *same_r, mdm_str_t *example_r,
+                             mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *all_r = 0;
+    *same_r = 0;
+    *example_r = MDM_STR_NONE;
+    mdm_query_begin(&q, tx, MDM_SQL_TOPIC_COUNT_OTHER, err, "ti", topic,
+                    (int64_t)MDM_ENROLLMENT_ENROLLED);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row) {
+        *all_r = mdm_query_int(&q, 0);
+        *same_r = mdm_query_int(&q, 2);
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 1), example_r)) {
+            rc = mdm_err_nomem(err);
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
+}

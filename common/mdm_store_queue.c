@@ -1,0 +1,305 @@
+/*
+ * mdm_store_queue.c - verbs on commands and their queue.
+ */
+#include "mdm_store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "mdm_sql.h"
+#include "mdm_str.h"
+
+#define WHERE_SIZE 64
+
+const char *mdm_queue_state_name(mdm_queue_state_t state)
+{
+    static const char *const names[] = {
+        "queued", "sent",    "not_now", "acknowledged", "error",
+        "command_format_error", "expired", "cancelled"};
+
+    return (size_t)state < MDM_ARRAY_LEN(names) ? names[state] : "unknown";
+}
+
+/* A command's body is sealed under its UUID: the row's number is not known
+ * before it is inserted. */
+static mdm_rc command_where(mdm_str_t uuid, mdm_arena_t *arena, char **where_r,
+                            mdm_err_t *err)
+{
+    *where_r = mdm_arena_printf(arena, "command.body:%.*s", MDM_STR_ARG(uuid));
+    return *where_r != NULL ? MDM_OK : mdm_err_nomem(err);
+}
+
+static mdm_rc add_command(mdm_tx_t *tx, mdm_str_t uuid, mdm_str_t request_type,
+                          mdm_str_t sealed, int64_t now_us, int64_t *cid_r,
+                          mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_COMMAND_ADD, err, "ttbi", uuid,
+                    request_type, sealed, now_us);
+    rc = mdm_query_row(&q, &row);
+    *cid_r = rc == MDM_OK && row ? mdm_query_int(&q, 0) : 0;
+    if (rc == MDM_OK) {
+        rc = mdm_query_row(&q, &row);
+    }
+    mdm_query_end(&q);
+    if (rc == MDM_ECONFLICT) {
+        return mdm_err_set(err, MDM_ECONFLICT, 0,
+                           "a command with this CommandUUID exists already");
+    }
+    return rc;
+}
+
+mdm_rc mdm_store_command_add(mdm_tx_t *tx, mdm_str_t uuid,
+                             mdm_str_t request_type, mdm_str_t body,
+                             int64_t now_us, int64_t *cid_r, mdm_err_t *err)
+{
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_str_t sealed = MDM_STR_NONE;
+    char *where = NULL;
+    mdm_rc rc;
+
+    if (arena == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = command_where(uuid, arena, &where, err);
+    if (rc == MDM_OK) {
+        rc = mdm_seal_close(mdm_store_seal(tx->store), where, body, arena,
+                            &sealed, err);
+    }
+    if (rc == MDM_OK) {
+        rc = add_command(tx, uuid, request_type, sealed, now_us, cid_r, err);
+    }
+    mdm_arena_free(&arena);
+    return rc;
+}
+
+mdm_rc mdm_store_command_get(mdm_tx_t *tx, mdm_str_t uuid, mdm_arena_t *arena,
+                             mdm_command_row_t *row_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    memset(row_r, 0, sizeof(*row_r));
+    mdm_query_begin(&q, tx, MDM_SQL_COMMAND_GET, err, "t", uuid);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && !row) {
+        rc = mdm_err_set(err, MDM_ENOTFOUND, 0, "no such command");
+    }
+    if (rc == MDM_OK) {
+        row_r->cid = mdm_query_int(&q, 0);
+        row_r->created_at = mdm_query_int(&q, 2);
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 1),
+                           &row_r->request_type)) {
+            rc = mdm_err_nomem(err);
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_target(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
+                        mdm_target_t *target_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    memset(target_r, 0, sizeof(*target_r));
+    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_TARGET, err, "t", id);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row) {
+        target_r->eid = mdm_query_int(&q, 0);
+        target_r->state = (mdm_enrollment_state_t)mdm_query_int(&q, 1);
+        target_r->token_state = (mdm_token_state_t)mdm_query_int(&q, 2);
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 3), &target_r->topic)) {
+            rc = mdm_err_nomem(err);
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_queue_add(mdm_tx_t *tx, const mdm_queue_add_t *add,
+                           int64_t now_us, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_QUEUE_ADD, NULL, err, "iiiiii", add->eid,
+                       add->cid, (int64_t)add->priority, add->not_before_us,
+                       add->expires_us, now_us);
+}
+
+mdm_rc mdm_store_queue_find(mdm_tx_t *tx, int64_t eid, mdm_str_t uuid,
+                            int64_t *qid_r, mdm_queue_state_t *state_r,
+                            mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *qid_r = 0;
+    *state_r = MDM_QUEUE_QUEUED;
+    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_FIND, err, "it", eid, uuid);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row) {
+        *qid_r = mdm_query_int(&q, 0);
+        *state_r = (mdm_queue_state_t)mdm_query_int(&q, 1);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_queue_take(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
+                            int64_t now_us, mdm_arena_t *arena,
+                            mdm_str_t *body_r, bool *found_r, mdm_err_t *err)
+{
+    mdm_str_t sealed = MDM_STR_NONE;
+    char *where = NULL;
+    mdm_query_t q;
+    int64_t qid = 0;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx,
+                    skip_not_now ? MDM_SQL_QUEUE_NEXT_SKIP
+                                 : MDM_SQL_QUEUE_NEXT,
+                    err, "ii", eid, now_us);
+    rc = mdm_query_row(&q, found_r);
+    if (rc == MDM_OK && *found_r) {
+        qid = mdm_query_int(&q, 0);
+        rc = command_where(mdm_query_str(&q, 1), arena, &where, err);
+        if (rc == MDM_OK &&
+            !mdm_arena_str(arena, mdm_query_str(&q, 2), &sealed)) {
+            rc = mdm_err_nomem(err);
+        }
+    }
+    mdm_query_end(&q);
+    if (rc != MDM_OK || !*found_r) {
+        return rc;
+    }
+    rc = mdm_seal_open(mdm_store_seal(tx->store), where, sealed, arena, body_r,
+                       err);
+    if (rc == MDM_OK) {
+        rc = mdm_sql_run(tx, MDM_SQL_QUEUE_SENT, NULL, err, "ii", qid, now_us);
+    }
+    return rc;
+}
+
+mdm_rc mdm_store_queue_not_now(mdm_tx_t *tx, int64_t qid, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_QUEUE_NOT_NOW, NULL, err, "i", qid);
+}
+
+mdm_rc mdm_store_queue_finish(mdm_tx_t *tx, int64_t qid,
+                              mdm_queue_state_t state, mdm_str_t raw,
+                              bool damaged, int64_t now_us, mdm_err_t *err)
+{
+    mdm_arena_t *arena = mdm_arena_new(false);
+    char where[WHERE_SIZE];
+    mdm_str_t sealed;
+    mdm_rc rc;
+
+    if (arena == NULL) {
+        return mdm_err_nomem(err);
+    }
+    (void)snprintf(where, sizeof(where), "queue.result:%lld", (long long)qid);
+    rc = mdm_seal_close(mdm_store_seal(tx->store), where, raw, arena, &sealed,
+                        err);
+    if (rc == MDM_OK) {
+        rc = mdm_sql_run(tx, MDM_SQL_QUEUE_FINISH, NULL, err, "iiibi", qid,
+                         (int64_t)state, now_us, sealed,
+                         (int64_t)(damaged ? 1 : 0));
+    }
+    mdm_arena_free(&arena);
+    return rc;
+}
+
+mdm_rc mdm_store_queue_retire(mdm_tx_t *tx, int64_t device_eid, int64_t now_us,
+                              mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_QUEUE_RETIRE, NULL, err, "iii", device_eid,
+                       (int64_t)MDM_QUEUE_CANCELLED, now_us);
+}
+
+mdm_rc mdm_store_queue_waiting(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                               bool *waiting_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_MARK_WAITING, err, "ii", eid, now_us);
+    rc = mdm_query_row(&q, waiting_r);
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_command_states(mdm_tx_t *tx, int64_t cid, int64_t after,
+                                size_t limit, mdm_arena_t *arena,
+                                mdm_queue_row_t *rows, size_t *n_r,
+                                mdm_err_t *err)
+{
+    mdm_queue_row_t *r;
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *n_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_COMMAND_STATES, err, "iii", cid, after,
+                    (int64_t)limit);
+    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row && *n_r < limit) {
+        r = &rows[(*n_r)++];
+        memset(r, 0, sizeof(*r));
+        r->state = (mdm_queue_state_t)mdm_query_int(&q, 1);
+        r->queued_at = mdm_query_int(&q, 2);
+        r->sent_at = mdm_query_int(&q, 3);
+        r->sent_count = mdm_query_int(&q, 4);
+        r->not_now_count = mdm_query_int(&q, 5);
+        r->finished_at = mdm_query_int(&q, 6);
+        r->damaged = mdm_query_int(&q, 7) != 0;
+        r->eid = mdm_query_int(&q, 8);
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 0), &r->enrollment_id)) {
+            rc = mdm_err_nomem(err);
+            break;
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_result_get(mdm_tx_t *tx, mdm_str_t uuid, mdm_str_t id,
+                            mdm_arena_t *arena, mdm_str_t *raw_r,
+                            mdm_err_t *err)
+{
+    char where[WHERE_SIZE];
+    mdm_str_t sealed = MDM_STR_NONE;
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_RESULT_GET, err, "tt", uuid, id);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && !row) {
+        rc = mdm_err_set(err, MDM_ENOTFOUND, 0,
+                         "this enrolment was not given such a command");
+    }
+    if (rc == MDM_OK && mdm_query_null(&q, 1)) {
+        rc = mdm_err_set(err, MDM_ENOTFOUND, 0,
+                         "the device has not answered yet (state %s)",
+                         mdm_queue_state_name(
+                             (mdm_queue_state_t)mdm_query_int(&q, 2)));
+    }
+    if (rc == MDM_OK) {
+        (void)snprintf(where, sizeof(where), "queue.result:%lld",
+                       (long long)mdm_query_int(&q, 0));
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 1), &sealed)) {
+            rc = mdm_err_nomem(err);
+        }
+    }
+    mdm_query_end(&q);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    return mdm_seal_open(mdm_store_seal(tx->store), where, sealed, arena,
+                         raw_r, err);
+}
