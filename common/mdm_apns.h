@@ -84,7 +84,7 @@ bool mdm_apns_wants_write(const mdm_apns_t *apns);
 
 /* Deadlines: answers that did not come, pings due or unanswered.
  * MDM_ETIMEDOUT: the peer is dead, close.  mdm_apns_deadline() says when to
- * call next. */
+ * call next.  Feed what has come first, or a late tick sees a dead peer. */
 mdm_rc mdm_apns_tick(mdm_apns_t *apns, int64_t now_us, mdm_err_t *err)
     MDM_USE_RESULT;
 int64_t mdm_apns_deadline(const mdm_apns_t *apns);
@@ -92,7 +92,8 @@ int64_t mdm_apns_deadline(const mdm_apns_t *apns);
 uint32_t mdm_apns_in_flight(const mdm_apns_t *apns);
 /* The peer's SETTINGS have come: the connection works. */
 bool mdm_apns_ready(const mdm_apns_t *apns);
-/* The peer said GOAWAY: submit no more; done when nothing is in flight. */
+/* The peer said GOAWAY, or the stream ids are nearly used up: submit no more;
+ * done when nothing is in flight. */
 bool mdm_apns_going_away(const mdm_apns_t *apns);
 /* Printable reason of the GOAWAY ("" when none), bounded, for the log. */
 const char *mdm_apns_goaway_reason(const mdm_apns_t *apns);
