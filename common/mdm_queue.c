@@ -1,0 +1,297 @@
+/*
+ * mdm_queue.c - see mdm_queue.h.
+ */
+#include "mdm_queue.h"
+
+#include <string.h>
+
+#include "mdm_str.h"
+
+#define CHUNK 1000
+
+/* ---- reports ------------------------------------------------------------ */
+
+typedef struct job {
+    const mdm_report_t *report;
+    mdm_str_t raw;
+    const mdm_speaker_t *speaker;
+    mdm_arena_t *arena;
+    int64_t now_us;
+    mdm_poll_t poll;
+    mdm_queue_result_t *result;
+} job_t;
+
+static mdm_rc look_up(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    rc = mdm_store_poll(tx, job->report->channel.id,
+                        job->speaker->identity.fingerprint, job->now_us,
+                        &job->poll, err);
+    if (rc == MDM_OK) {
+        rc = mdm_enroll_authorize(&job->poll, err);
+    }
+    if (rc == MDM_OK && (job->poll.state == MDM_ENROLLMENT_DISABLED ||
+                         job->poll.device_state == MDM_ENROLLMENT_DISABLED)) {
+        rc = mdm_err_set(err, MDM_EDENIED, 0, "the enrolment has checked out");
+    }
+    job->result->eid = job->poll.eid;
+    return rc;
+}
+
+static mdm_rc poll_only(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    return look_up(tx, arg, err);
+}
+
+/* What a report does to its command, by the command's state.  A late result
+ * of a cancelled or expired command is kept; a final one stands. */
+static mdm_rc record(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+{
+    static const mdm_queue_state_t final[] = {
+        [MDM_REPORT_ACKNOWLEDGED] = MDM_QUEUE_ACKNOWLEDGED,
+        [MDM_REPORT_ERROR] = MDM_QUEUE_ERROR,
+        [MDM_REPORT_COMMAND_FORMAT_ERROR] = MDM_QUEUE_COMMAND_FORMAT_ERROR,
+    };
+    mdm_queue_state_t state;
+    int64_t qid;
+    mdm_rc rc;
+
+    rc = mdm_store_queue_find(tx, job->poll.eid, job->report->command_uuid,
+                              &qid, &state, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    job->result->unknown = qid == 0;
+    job->result->repeated = state >= MDM_QUEUE_ACKNOWLEDGED &&
+                            state <= MDM_QUEUE_COMMAND_FORMAT_ERROR;
+    if (qid == 0 || job->result->repeated) {
+        return MDM_OK;
+    }
+    switch (job->report->status) {
+    case MDM_REPORT_ACKNOWLEDGED:
+    case MDM_REPORT_ERROR:
+    case MDM_REPORT_COMMAND_FORMAT_ERROR:
+        return mdm_store_queue_finish(tx, qid, final[job->report->status],
+                                      job->raw, job->report->damaged > 0,
+                                      job->now_us, err);
+    case MDM_REPORT_NOT_NOW:
+        return state < MDM_QUEUE_ACKNOWLEDGED
+                   ? mdm_store_queue_not_now(tx, qid, err)
+                   : MDM_OK;
+    default:
+        return MDM_OK;
+    }
+}
+
+static mdm_rc report_and_take(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    job_t *job = arg;
+    mdm_rc rc = look_up(tx, job, err);
+
+    if (rc == MDM_OK && job->report->status != MDM_REPORT_IDLE) {
+        rc = record(tx, job, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_store_queue_take(
+            tx, job->poll.eid, job->report->status == MDM_REPORT_NOT_NOW,
+            job->now_us, job->arena, &job->result->body,
+            &job->result->has_command, err);
+    }
+    /* The device is here: no push need wake it. */
+    if (rc == MDM_OK && job->poll.push_due) {
+        rc = mdm_store_push_clear(tx, job->poll.eid, err);
+    }
+    return rc;
+}
+
+mdm_rc mdm_queue_report(mdm_store_t *store, const mdm_report_t *report,
+                        mdm_str_t raw, const mdm_speaker_t *speaker,
+                        mdm_arena_t *arena, mdm_queue_result_t *result_r,
+                        mdm_err_t *err)
+{
+    job_t job = {.report = report, .raw = raw, .speaker = speaker};
+    mdm_rc rc;
+
+    memset(result_r, 0, sizeof(*result_r));
+    job.result = result_r;
+    job.arena = arena;
+    job.now_us = mdm_wall_us(NULL);
+    if (report->status == MDM_REPORT_IDLE) {
+        rc = mdm_store_read(store, poll_only, &job, err);
+        if (rc != MDM_OK || (!job.poll.has_command && !job.poll.push_due)) {
+            return rc;
+        }
+    }
+    return mdm_store_write(store, report_and_take, &job, err);
+}
+
+/* ---- enqueueing and pushing --------------------------------------------- */
+
+const char *mdm_target_fault_text(mdm_target_fault_t fault)
+{
+    switch (fault) {
+    case MDM_TARGET_OK:
+        return "";
+    case MDM_TARGET_UNKNOWN:
+        return "no such enrolment";
+    case MDM_TARGET_DISABLED:
+        return "the enrolment has checked out";
+    case MDM_TARGET_NO_TOKEN:
+        return "push data missing for id: no valid device token, the device "
+               "gets it with its next TokenUpdate";
+    case MDM_TARGET_FAILED:
+        return "the store failed, try again";
+    }
+    return "unknown";
+}
+
+typedef struct batch {
+    const mdm_enqueue_t *enqueue; /* NULL: push only */
+    mdm_target_result_t *targets;
+    size_t n;
+    int64_t cid; /* of the command, once it is stored */
+    int64_t now_us;
+    mdm_arena_t *arena;
+    size_t queued;
+    size_t pushed;
+} batch_t;
+
+/* The command row is made with the first target that can take it, so that a
+ * call in which every target is wrong leaves nothing behind. */
+static mdm_rc queue_one(mdm_tx_t *tx, batch_t *b, const mdm_target_t *target,
+                        mdm_err_t *err)
+{
+    mdm_queue_add_t add = {.eid = target->eid};
+    mdm_rc rc = MDM_OK;
+
+    if (b->cid == 0) {
+        rc = mdm_store_command_add(tx, b->enqueue->uuid,
+                                   b->enqueue->request_type, b->enqueue->body,
+                                   b->now_us, &b->cid, err);
+    }
+    add.cid = b->cid;
+    add.priority = b->enqueue->priority;
+    add.not_before_us = b->enqueue->not_before_us;
+    add.expires_us = b->enqueue->expires_us;
+    if (rc == MDM_OK) {
+        rc = mdm_store_queue_add(tx, &add, b->now_us, err);
+    }
+    if (rc == MDM_OK) {
+        b->queued++;
+    }
+    return rc;
+}
+
+static mdm_rc one_target(mdm_tx_t *tx, batch_t *b, mdm_target_result_t *t,
+                         mdm_err_t *err)
+{
+    mdm_target_t target;
+    mdm_rc rc;
+
+    rc = mdm_store_target(tx, t->id, b->arena, &target, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    t->command = MDM_TARGET_OK;
+    if (target.eid == 0) {
+        t->command = MDM_TARGET_UNKNOWN;
+    } else if (target.state == MDM_ENROLLMENT_DISABLED) {
+        t->command = MDM_TARGET_DISABLED;
+    }
+    t->push = t->command;
+    if (t->command != MDM_TARGET_OK) {
+        return MDM_OK;
+    }
+    if (b->enqueue != NULL) {
+        rc = queue_one(tx, b, &target, err);
+        if (rc != MDM_OK || !b->enqueue->push) {
+            return rc;
+        }
+    }
+    if (target.state != MDM_ENROLLMENT_ENROLLED ||
+        target.token_state != MDM_TOKEN_GOOD) {
+        t->push = MDM_TARGET_NO_TOKEN;
+        return MDM_OK;
+    }
+    rc = mdm_store_push_mark(tx, target.eid, target.topic, b->now_us,
+                             t->apns_id, err);
+    if (rc == MDM_OK) {
+        t->pushed = true;
+        b->pushed++;
+    }
+    return rc;
+}
+
+static mdm_rc run_batch(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    batch_t *b = arg;
+    mdm_rc rc = MDM_OK;
+    size_t i;
+
+    for (i = 0; rc == MDM_OK && i < b->n; i++) {
+        rc = one_target(tx, b, &b->targets[i], err);
+    }
+    return rc;
+}
+
+static void mark_failed(mdm_target_result_t *targets, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n; i++) {
+        targets[i].command = MDM_TARGET_FAILED;
+        targets[i].push = MDM_TARGET_FAILED;
+        targets[i].pushed = false;
+    }
+}
+
+static mdm_rc run_all(mdm_store_t *store, batch_t *all, mdm_err_t *err)
+{
+    batch_t b;
+    mdm_rc rc = MDM_OK;
+    size_t at;
+
+    for (at = 0; rc == MDM_OK && at < all->n; at += b.n) {
+        b = *all;
+        b.targets = all->targets + at;
+        b.n = all->n - at < CHUNK ? all->n - at : CHUNK;
+        b.arena = mdm_arena_new(false);
+        rc = b.arena != NULL ? mdm_store_write(store, run_batch, &b, err)
+                             : mdm_err_nomem(err);
+        mdm_arena_free(&b.arena);
+        if (rc == MDM_OK) {
+            all->cid = b.cid;
+            all->queued = b.queued;
+            all->pushed = b.pushed;
+        } else {
+            mark_failed(b.targets, all->n - at);
+        }
+    }
+    return rc;
+}
+
+mdm_rc mdm_queue_enqueue(mdm_store_t *store, const mdm_enqueue_t *enqueue,
+                         mdm_target_result_t *targets, size_t n,
+                         size_t *queued_r, mdm_err_t *err)
+{
+    batch_t all = {.enqueue = enqueue, .targets = targets, .n = n};
+    mdm_rc rc;
+
+    all.now_us = mdm_wall_us(NULL);
+    rc = run_all(store, &all, err);
+    *queued_r = all.queued;
+    return rc;
+}
+
+mdm_rc mdm_queue_push(mdm_store_t *store, mdm_target_result_t *targets,
+                      size_t n, size_t *pushed_r, mdm_err_t *err)
+{
+    batch_t all = {.targets = targets, .n = n};
+    mdm_rc rc;
+
+    all.now_us = mdm_wall_us(NULL);
+    rc = run_all(store, &all, err);
+    *pushed_r = all.pushed;
+    return rc;
+}
