@@ -55,6 +55,7 @@ AC_DEFUN([MDM_CHECK_APACHE], [
     APACHE_CPPFLAGS="-isystem $mdm_apache_inc"
     for mdm_flag in $mdm_apr_flags $mdm_apu_flags; do
       AS_CASE([$mdm_flag],
+        [-I/usr/include], [continue], # is searched anyway, and last
         [-I*], [mdm_flag="-isystem `AS_ECHO(["$mdm_flag"]) | sed 's/^-I//'`"])
       AS_CASE([" $APACHE_CPPFLAGS "],
         [*" $mdm_flag "*], [],
