@@ -261,15 +261,12 @@ static bool ids_used_up(const mdm_apns_t *apns)
            LAST_STREAM_ID;
 }
 
-/* How many streams may be open now. */
+/* How many streams may be open now; EARLY_STREAMS until SETTINGS come. */
 static uint32_t stream_limit(const mdm_apns_t *apns)
 {
     uint32_t limit = nghttp2_session_get_remote_settings(
         apns->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 
-    if (!apns->ready && limit > EARLY_STREAMS) {
-        limit = EARLY_STREAMS;
-    }
     return limit < apns->max_streams ? limit : apns->max_streams;
 }
 

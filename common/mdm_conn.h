@@ -43,6 +43,7 @@ mdm_rc mdm_conn_new(const char *host, uint16_t port, mdm_conn_tls_t *tls,
 void mdm_conn_free(mdm_conn_t **conn);
 
 mdm_conn_state_t mdm_conn_state(const mdm_conn_t *conn);
+/* Ask anew after each step: another address is another descriptor. */
 int mdm_conn_fd(const mdm_conn_t *conn);
 /* POLLIN / POLLOUT to wait for; `want_write`: the owner has bytes to send. */
 short mdm_conn_events(const mdm_conn_t *conn, bool want_write);
@@ -54,12 +55,17 @@ int64_t mdm_conn_deadline(const mdm_conn_t *conn);
  * peer refused our certificate or we refuse the peer's (text says which). */
 mdm_rc mdm_conn_step(mdm_conn_t *conn, int64_t now_us, mdm_err_t *err)
     MDM_USE_RESULT;
-/* Reads what is there, up to cap.  MDM_EAGAIN: nothing now.  MDM_ECLOSED:
- * ended or broken.  MDM_EDENIED: a TLS 1.3 peer refused our certificate
- * after the handshake. */
+/* Reads what is there, up to cap.  MDM_EAGAIN: nothing now; poll only after
+ * that, bytes may be left inside TLS.  MDM_ECLOSED: ended or broken, said
+ * after all that came before was handed out.  MDM_EDENIED: a TLS 1.3 peer
+ * refused our certificate after the handshake.  Call it for POLLERR and
+ * POLLHUP too. */
 mdm_rc mdm_conn_read(mdm_conn_t *conn, void *dst, size_t cap, size_t *n_r,
                      mdm_err_t *err) MDM_USE_RESULT;
-/* Writes up to n bytes, says how many.  MDM_EAGAIN, MDM_ECLOSED. */
+/* Writes up to n bytes, says how many.  MDM_EAGAIN: not now, also where the
+ * connection is found broken: the next mdm_conn_read() says why.  Offer the
+ * same bytes first the next time.
+ * MDM_ECLOSED: that was said already. */
 mdm_rc mdm_conn_write(mdm_conn_t *conn, const void *src, size_t n,
                       size_t *n_r, mdm_err_t *err) MDM_USE_RESULT;
 

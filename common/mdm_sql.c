@@ -159,7 +159,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " VALUES (?1, ?2, ?3, ?4) RETURNING cid",
     [MDM_SQL_COMMAND_GET] = "SELECT cid, request_type, created_at"
                             " FROM command WHERE uuid = ?1",
-    [MDM_SQL_QUEUE_TARGET] =
+    [MDM_SQL_TARGET] =
         "SELECT eid, state, token_state, topic FROM enrollment WHERE id = ?1",
     [MDM_SQL_QUEUE_ADD] =
         "INSERT INTO queue (eid, cid, state, priority, not_before, expires,"
@@ -214,15 +214,13 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " apns_id = CASE WHEN push.due_at IS NOT NULL AND"
         " push.claimed_by IS NULL THEN push.apns_id"
         " ELSE excluded.apns_id END RETURNING apns_id",
-    [MDM_SQL_PUSH_MARK_WAITING] =
+    [MDM_SQL_QUEUE_WAITING] =
         "SELECT 1 FROM queue WHERE eid = ?1 AND " DELIVERABLE " LIMIT 1",
     [MDM_SQL_PUSH_CLEAR] = "UPDATE push SET due_at = NULL, attempts = 0"
                            " WHERE eid = ?1 AND due_at IS NOT NULL",
     [MDM_SQL_PUSH_CLEAR_DEVICE] =
         "UPDATE push SET due_at = NULL, claimed_by = NULL, attempts = 0"
         " WHERE eid IN (SELECT eid FROM enrollment WHERE device_eid = ?1)",
-    [MDM_SQL_PUSH_TARGET] =
-        "SELECT eid, state, token_state, topic FROM enrollment WHERE id = ?1",
     [MDM_SQL_PUSH_NEXT_DUE] =
         "SELECT MIN(due_at) FROM push"
         " WHERE topic = ?1 AND due_at IS NOT NULL",

@@ -109,7 +109,7 @@ mdm_rc mdm_store_target(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
     mdm_rc rc;
 
     memset(target_r, 0, sizeof(*target_r));
-    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_TARGET, err, "t", id);
+    mdm_query_begin(&q, tx, MDM_SQL_TARGET, err, "t", id);
     rc = mdm_query_row(&q, &row);
     if (rc == MDM_OK && row) {
         target_r->eid = mdm_query_int(&q, 0);
@@ -228,7 +228,7 @@ mdm_rc mdm_store_queue_waiting(mdm_tx_t *tx, int64_t eid, int64_t now_us,
     mdm_query_t q;
     mdm_rc rc;
 
-    mdm_query_begin(&q, tx, MDM_SQL_PUSH_MARK_WAITING, err, "ii", eid, now_us);
+    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_WAITING, err, "ii", eid, now_us);
     rc = mdm_query_row(&q, waiting_r);
     mdm_query_end(&q);
     return rc;

@@ -1,0 +1,146 @@
+/*
+ * mdm_pushcert.c - see mdm_pushcert.h.
+ */
+#include "mdm_pushcert.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "mdm_log.h"
+#include "mdm_str.h"
+
+#define DAY_US (INT64_C(86400) * MDM_SEC)
+
+typedef struct job {
+    const mdm_keypair_t *pair;
+    const mdm_pushcert_import_t *how;
+    int64_t now_us;
+    bool same;
+    mdm_arena_t *arena;
+} job_t;
+
+const char *mdm_pushcert_describe_end(int64_t not_after_us, int64_t now_us,
+                                      char *dst, size_t cap)
+{
+    int64_t left = not_after_us - now_us;
+
+    if (left >= 0) {
+        (void)snprintf(dst, cap, "expires in %lld days",
+                       (long long)(left / DAY_US));
+    } else {
+        (void)snprintf(dst, cap, "expired %lld days ago",
+                       (long long)(-left / DAY_US));
+    }
+    return dst;
+}
+
+static mdm_rc judge_time(const job_t *job, mdm_err_t *err)
+{
+    char end[64];
+
+    if (job->how->source != MDM_PUSHCERT_API) {
+        return MDM_OK;
+    }
+    if (job->pair->not_after_us <= job->now_us) {
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           "the push certificate %s; renew it with the same "
+                           "Apple Account",
+                           mdm_pushcert_describe_end(job->pair->not_after_us,
+                                                     job->now_us, end,
+                                                     sizeof(end)));
+    }
+    if (job->pair->not_before_us > job->now_us) {
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           "the push certificate is not valid yet; check the "
+                           "clock");
+    }
+    return MDM_OK;
+}
+
+/* Another certificate of the same topic is there. */
+static mdm_rc judge_age(job_t *job, const mdm_pushcert_row_t *stored,
+                        mdm_err_t *err)
+{
+    job->same = mdm_str_is(stored->fingerprint, job->pair->fingerprint) &&
+                stored->suspended.s == NULL;
+    if (job->same || job->how->force ||
+        stored->not_before_us <= job->pair->not_before_us) {
+        return MDM_OK;
+    }
+    return mdm_err_set(err, MDM_ECONFLICT, MDM_MSG_PUSH_CERTIFICATE_REFUSED,
+                       "the push certificate is older than the stored one of "
+                       "this topic; force it if that is meant");
+}
+
+/* The first certificate of its topic. */
+static mdm_rc judge_topic(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+{
+    mdm_str_t other;
+    int64_t all;
+    int64_t same;
+    mdm_rc rc;
+
+    if (job->how->force || job->how->topic_change) {
+        return MDM_OK;
+    }
+    rc = mdm_store_topic_usage(tx, job->pair->topic, job->arena, &all, &same,
+                               &other, err);
+    if (rc != MDM_OK || all == 0 || same > 0) {
+        return rc;
+    }
+    return mdm_err_set(err, MDM_ECONFLICT, MDM_MSG_PUSH_CERTIFICATE_REFUSED,
+                       "the push certificate has the topic %.*s, which no "
+                       "enrolment uses, while %lld use another such as %.*s "
+                       "and would not be woken by it; renew the old one with "
+                       "the same Apple Account, or force this one",
+                       MDM_STR_ARG(job->pair->topic), (long long)all,
+                       MDM_STR_ARG(other));
+}
+
+static mdm_rc import(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    job_t *job = arg;
+    mdm_pushcert_row_t row;
+    mdm_rc rc;
+
+    rc = mdm_store_pushcert_get(tx, job->pair->topic, job->arena, &row, err);
+    if (rc == MDM_OK) {
+        rc = judge_age(job, &row, err);
+    } else if (rc == MDM_ENOTFOUND) {
+        rc = judge_topic(tx, job, err);
+    }
+    if (rc != MDM_OK || job->same) {
+        return rc;
+    }
+    memset(&row, 0, sizeof(row));
+    row.topic = job->pair->topic;
+    row.cert_pem = job->pair->cert_pem;
+    row.key_pem = job->pair->key_pem;
+    row.fingerprint = mdm_str_from(job->pair->fingerprint);
+    row.not_before_us = job->pair->not_before_us;
+    row.not_after_us = job->pair->not_after_us;
+    return mdm_store_pushcert_set(tx, &row, job->now_us, err);
+}
+
+mdm_rc mdm_pushcert_import(mdm_store_t *store, const mdm_keypair_t *pair,
+                           const mdm_pushcert_import_t *how, bool *stored_r,
+                           mdm_err_t *err)
+{
+    job_t job = {.pair = pair, .how = how};
+    mdm_rc rc;
+
+    *stored_r = false;
+    job.now_us = mdm_wall_us(NULL);
+    rc = judge_time(&job, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    job.arena = mdm_arena_new(true);
+    if (job.arena == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = mdm_store_write(store, import, &job, err);
+    mdm_arena_free(&job.arena);
+    *stored_r = rc == MDM_OK && !job.same;
+    return rc;
+}
