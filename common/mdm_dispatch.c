@@ -1,0 +1,534 @@
+/*
+ * mdm_dispatch.c - the background thread: lease, wake-ups, housekeeping.
+ *
+ * One poll() over the wake descriptor and the connections of every topic.
+ * While it leads, the thread looks for work when it is woken in its own
+ * process, when the store's version changed (another process committed), and
+ * when a due time has come.  It starts to compete for the lease after a
+ * random pause, so that short-lived processes never do.
+ */
+#include "mdm_dispatch_int.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mdm_lease.h"
+#include "mdm_pushcert.h"
+#include "mdm_str.h"
+#include "mdm_thread.h"
+
+#define LOOK_US (MDM_SEC / 4)        /* how often a leader asks the version */
+#define SAFETY_US (5 * MDM_SEC)      /* and looks even if it did not change */
+#define SEEN_US (10 * MDM_SEC)       /* how often "last seen" is written */
+#define STORE_RETRY_US MDM_SEC
+#define RETIRE_GRACE_US (5 * MDM_SEC)
+
+uint32_t mdm_dispatch_dice(mdm_dispatch_t *d)
+{
+    d->dice = d->dice * 1664525U + 1013904223U;
+    return d->dice >> 8;
+}
+
+void mdm_dispatch_store_fault(mdm_dispatch_t *d, const mdm_err_t *err)
+{
+    uint64_t held;
+
+    /* The store tells of its own being away, once. */
+    if (err->rc != MDM_EUNAVAIL &&
+        mdm_log_limit_pass(&d->store_limit, mdm_mono_us(NULL), 60 * MDM_SEC,
+                           &held)) {
+        mdm_log_err(d->config.log, MDM_LOG_WARNING, MDM_MSG_STORE_FAULT, err);
+    }
+}
+
+/* ---- last seen ---------------------------------------------------------- */
+
+void mdm_dispatch_seen(mdm_dispatch_t *d, int64_t eid, int64_t at_us)
+{
+    const size_t size = MDM_ARRAY_LEN(d->seen);
+    size_t i = (size_t)((uint64_t)eid * UINT64_C(0x9e3779b97f4a7c15) >> 54);
+    size_t tries;
+
+    (void)pthread_mutex_lock(&d->mutex);
+    /* A few places are tried; should all be taken the oldest fact is only
+     * late, the next contact brings it again. */
+    for (tries = 0; tries < 8; tries++, i = (i + 1) % size) {
+        if (d->seen[i].eid == eid || d->seen[i].eid == 0) {
+            d->nseen += d->seen[i].eid == 0 ? 1U : 0U;
+            d->seen[i].eid = eid;
+            d->seen[i].at_us = at_us;
+            break;
+        }
+    }
+    (void)pthread_mutex_unlock(&d->mutex);
+}
+
+typedef struct seen_job {
+    struct {
+        int64_t eid;
+        int64_t at_us;
+    } rows[1024];
+    size_t n;
+} seen_job_t;
+
+static mdm_rc write_seen(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    seen_job_t *job = arg;
+    mdm_rc rc = MDM_OK;
+    size_t i;
+
+    for (i = 0; rc == MDM_OK && i < job->n; i++) {
+        rc = mdm_store_seen(tx, job->rows[i].eid, job->rows[i].at_us, err);
+    }
+    return rc;
+}
+
+static void flush_seen(mdm_dispatch_t *d)
+{
+    seen_job_t *job;
+    mdm_err_t err;
+    size_t i;
+
+    (void)pthread_mutex_lock(&d->mutex);
+    job = d->nseen > 0 ? malloc(sizeof(*job)) : NULL;
+    if (job != NULL) {
+        job->n = 0;
+        for (i = 0; i < MDM_ARRAY_LEN(d->seen); i++) {
+            if (d->seen[i].eid != 0) {
+                job->rows[job->n].eid = d->seen[i].eid;
+                job->rows[job->n++].at_us = d->seen[i].at_us;
+            }
+        }
+        memset(d->seen, 0, sizeof(d->seen));
+        d->nseen = 0;
+    }
+    (void)pthread_mutex_unlock(&d->mutex);
+    if (job != NULL &&
+        mdm_store_write(d->config.store, write_seen, job, &err) != MDM_OK) {
+        mdm_dispatch_store_fault(d, &err);
+    }
+    free(job);
+}
+
+/* ---- push certificates -------------------------------------------------- */
+
+/* Certificates named in the configuration go into the store, judged by the
+ * same rules as those from the API. */
+static void adopt_certs(mdm_dispatch_t *d)
+{
+    mdm_pushcert_import_t how = {.source = MDM_PUSHCERT_FILE,
+                                 .topic_change = d->config.topic_change};
+    const mdm_keypair_t *pair;
+    mdm_err_t err;
+    bool stored;
+    mdm_rc rc;
+    size_t i;
+
+    d->certs_adopted = true;
+    for (i = 0; i < d->config.nfile_certs; i++) {
+        pair = d->config.file_certs[i];
+        rc = mdm_pushcert_import(d->config.store, pair, &how, &stored, &err);
+        if (rc == MDM_ECONFLICT) {
+            mdm_log_err(d->config.log, MDM_LOG_ERROR,
+                        MDM_MSG_PUSH_CERTIFICATE_REFUSED, &err);
+        } else if (rc != MDM_OK) {
+            mdm_dispatch_store_fault(d, &err);
+            d->certs_adopted = false;
+        } else if (stored) {
+            mdm_log_msg(d->config.log, MDM_LOG_NOTICE,
+                        MDM_MSG_PUSH_CERTIFICATE_STORED,
+                        "took the push certificate of %.*s from its file",
+                        MDM_STR_ARG(pair->topic));
+        }
+    }
+}
+
+typedef struct list_job {
+    mdm_arena_t *arena;
+    mdm_pushcert_row_t rows[MDM_TOPICS_MAX];
+    size_t n;
+} list_job_t;
+
+static mdm_rc list_certs(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    list_job_t *job = arg;
+
+    return mdm_store_pushcert_list(tx, job->arena, job->rows, MDM_TOPICS_MAX,
+                                   &job->n, err);
+}
+
+static mdm_topic_t *find_topic(mdm_dispatch_t *d, mdm_str_t name)
+{
+    mdm_topic_t *t;
+    size_t i;
+
+    for (i = 0; i < d->ntopics; i++) {
+        if (mdm_str_is(name, d->topics[i]->name)) {
+            return d->topics[i];
+        }
+    }
+    if (d->ntopics == MDM_TOPICS_MAX || name.n > MDM_TOPIC_MAX ||
+        (t = calloc(1, sizeof(*t))) == NULL) {
+        return NULL;
+    }
+    t->dispatch = d;
+    memcpy(t->name, name.s, name.n);
+    d->topics[d->ntopics++] = t;
+    return t;
+}
+
+/* Topics, versions and suspensions as the store has them now. */
+static bool look_at_certs(mdm_dispatch_t *d)
+{
+    list_job_t *job = calloc(1, sizeof(*job));
+    mdm_topic_t *t;
+    mdm_err_t err;
+    bool ok = false;
+    size_t i;
+
+    if (job != NULL) {
+        job->arena = mdm_arena_new(false);
+    }
+    if (job != NULL && job->arena != NULL) {
+        ok = mdm_store_read(d->config.store, list_certs, job, &err) == MDM_OK;
+        if (!ok) {
+            mdm_dispatch_store_fault(d, &err);
+        }
+    }
+    for (i = 0; ok && i < job->n; i++) {
+        t = find_topic(d, job->rows[i].topic);
+        if (t != NULL) {
+            t->suspended = job->rows[i].suspended.s != NULL;
+            mdm_topic_renew(t, job->rows[i].version);
+        }
+    }
+    if (job != NULL) {
+        mdm_arena_free(&job->arena);
+    }
+    free(job);
+    return ok;
+}
+
+/* ---- leading ------------------------------------------------------------ */
+
+static mdm_rc recover(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_dispatch_t *d = arg;
+
+    return mdm_store_push_recover(tx, mdm_str_from(d->holder),
+                                  mdm_wall_us(NULL), err);
+}
+
+static mdm_rc release(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_dispatch_t *d = arg;
+
+    return mdm_store_push_release(tx, mdm_str_from(d->holder),
+                                  mdm_wall_us(NULL), err);
+}
+
+static void start_leading(mdm_dispatch_t *d)
+{
+    mdm_err_t err;
+
+    mdm_log_info(d->config.log, "this process now sends the pushes (%s)",
+                 d->holder);
+    /* What a leader that died had claimed is due again. */
+    if (mdm_store_write(d->config.store, recover, d, &err) != MDM_OK) {
+        mdm_dispatch_store_fault(d, &err);
+    }
+    d->leading = true;
+    d->version = -1;
+    d->look_at_us = 0;
+}
+
+static void stop_leading(mdm_dispatch_t *d, const char *why)
+{
+    mdm_err_t err;
+    size_t i;
+
+    for (i = 0; i < d->ntopics; i++) {
+        mdm_topic_close(d->topics[i], why);
+        mdm_topic_flush(d->topics[i]);
+    }
+    if (mdm_store_write(d->config.store, release, d, &err) != MDM_OK) {
+        mdm_dispatch_store_fault(d, &err);
+    }
+    d->leading = false;
+}
+
+/* Is there a reason to look for due pushes? */
+static bool should_look(mdm_dispatch_t *d, bool woken, int64_t mono)
+{
+    int64_t wall = mdm_wall_us(NULL);
+    int64_t version = d->version;
+    mdm_err_t err;
+    bool look;
+    size_t i;
+
+    if (mdm_store_version(d->config.store, &version, &err) != MDM_OK) {
+        return false;
+    }
+    look = woken || version != d->version || mono >= d->look_at_us;
+    for (i = 0; i < d->ntopics; i++) {
+        look = look || (!d->topics[i]->suspended &&
+                        d->topics[i]->next_due_us <= wall &&
+                        mono >= d->topics[i]->connect_at_us);
+    }
+    d->version = version;
+    return look;
+}
+
+static void lead(mdm_dispatch_t *d, bool woken, bool winding_down,
+                 int64_t mono)
+{
+    size_t i;
+
+    for (i = 0; i < d->ntopics; i++) {
+        mdm_topic_step(d->topics[i], mono);
+        mdm_topic_flush(d->topics[i]);
+    }
+    if (winding_down || !should_look(d, woken, mono)) {
+        return;
+    }
+    d->look_at_us = mono + SAFETY_US;
+    if (!look_at_certs(d)) {
+        return;
+    }
+    for (i = 0; i < d->ntopics; i++) {
+        mdm_topic_pump(d->topics[i], mono);
+        mdm_topic_step(d->topics[i], mono);
+        mdm_topic_flush(d->topics[i]);
+    }
+}
+
+/* ---- the loop ----------------------------------------------------------- */
+
+typedef struct state {
+    bool stop;
+    bool retire;
+    int64_t stop_by_us;
+} state_t;
+
+static state_t read_state(mdm_dispatch_t *d)
+{
+    state_t s;
+
+    (void)pthread_mutex_lock(&d->mutex);
+    if (!d->retire && d->config.stopping != NULL &&
+        d->config.stopping(d->config.stopping_ctx)) {
+        d->retire = true;
+    }
+    if (d->retire && d->stop_by_us == 0) {
+        d->stop_by_us = mdm_mono_us(NULL) + RETIRE_GRACE_US;
+    }
+    s.stop = d->stop;
+    s.retire = d->retire || d->stop;
+    s.stop_by_us = d->stop_by_us;
+    (void)pthread_mutex_unlock(&d->mutex);
+    return s;
+}
+
+/* Waits for bytes, a wake-up or the next deadline. */
+static bool wait(mdm_dispatch_t *d, int64_t until_us)
+{
+    struct pollfd fds[1 + MDM_TOPICS_MAX * MDM_SESSIONS_MAX];
+    int64_t left;
+    nfds_t n = 1;
+    size_t i;
+
+    fds[0].fd = d->wake_fd;
+    fds[0].events = POLLIN;
+    fds[0].revents = 0;
+    for (i = 0; i < d->ntopics; i++) {
+        n += mdm_topic_poll(d->topics[i], fds + n, &until_us);
+    }
+    left = until_us - mdm_mono_us(NULL);
+    if (left < 0) {
+        left = 0;
+    }
+    (void)poll(fds, n, (int)(left / 1000) + (left > 0 ? 1 : 0));
+    if ((fds[0].revents & POLLIN) != 0) {
+        mdm_wake_drain(d->wake_fd);
+        return true;
+    }
+    return false;
+}
+
+static size_t in_flight(const mdm_dispatch_t *d)
+{
+    size_t n = 0;
+    size_t i;
+
+    for (i = 0; i < d->ntopics; i++) {
+        n += mdm_topic_in_flight(d->topics[i]);
+    }
+    return n;
+}
+
+/* The store must be open before anything else; made by the first process. */
+static bool store_ready(mdm_dispatch_t *d, int64_t mono)
+{
+    mdm_err_t err;
+
+    if (!d->store_opened && mono >= d->store_retry_us) {
+        d->store_retry_us = mono + STORE_RETRY_US;
+        d->store_opened = mdm_store_open(d->config.store, &err) == MDM_OK;
+    }
+    if (d->store_opened && !d->certs_adopted && mono >= d->store_retry_us) {
+        adopt_certs(d);
+        d->store_retry_us = mono + STORE_RETRY_US;
+    }
+    return d->store_opened;
+}
+
+static void compete(mdm_dispatch_t *d, mdm_lease_t *lease, bool winding_down)
+{
+    mdm_err_t err;
+
+    if (!winding_down && d->config.push) {
+        if (mdm_lease_step(lease, &err) != MDM_OK) {
+            mdm_dispatch_store_fault(d, &err);
+        }
+        if (lease->held && !d->leading) {
+            start_leading(d);
+        }
+    }
+    if (d->leading && !lease->held) {
+        stop_leading(d, "another process sends the pushes");
+    }
+}
+
+static void *run(void *arg)
+{
+    mdm_dispatch_t *d = arg;
+    mdm_lease_t lease = {.store = d->config.store,
+                         .name = "push",
+                         .holder = d->holder,
+                         .life_us = d->config.lease_life_us};
+    int64_t mono = mdm_mono_us(NULL);
+    bool woken = false;
+    state_t s;
+
+    lease.next_us = mono + MDM_SEC / 5 +
+                    (int64_t)(mdm_dispatch_dice(d) % 1000) * 500;
+    /* Adopting files needs no pause: it is done before competing. */
+    for (;;) {
+        mono = mdm_mono_us(NULL);
+        s = read_state(d);
+        if (store_ready(d, mono)) {
+            compete(d, &lease, s.retire);
+            if (d->leading) {
+                lead(d, woken, s.retire, mono);
+            }
+            if (mono >= d->seen_at_us) {
+                flush_seen(d);
+                d->seen_at_us = mono + SEEN_US;
+            }
+        }
+        if (s.retire && d->leading &&
+            (in_flight(d) == 0 || mono >= s.stop_by_us)) {
+            stop_leading(d, "this process stops");
+            mdm_lease_drop(&lease);
+        }
+        if (s.stop && !d->leading) {
+            break;
+        }
+        woken = wait(d, mono + (d->leading || s.retire ? LOOK_US
+                                                       : MDM_SEC / 2));
+    }
+    if (d->store_opened) {
+        flush_seen(d);
+    }
+    return NULL;
+}
+
+/* ---- life --------------------------------------------------------------- */
+
+static void free_dispatch(mdm_dispatch_t *d)
+{
+    size_t i;
+
+    for (i = 0; i < d->ntopics; i++) {
+        mdm_topic_close(d->topics[i], "this process stops");
+        while (d->topics[i]->ended != NULL) {
+            mdm_flight_t *f = d->topics[i]->ended;
+
+            d->topics[i]->ended = f->next;
+            free(f);
+        }
+        free(d->topics[i]);
+    }
+    if (d->wake_fd >= 0) {
+        close(d->wake_fd);
+    }
+    (void)pthread_mutex_destroy(&d->mutex);
+    free(d);
+}
+
+mdm_rc mdm_dispatch_start(const mdm_dispatch_config_t *config,
+                          mdm_dispatch_t **dispatch_r, mdm_err_t *err)
+{
+    mdm_dispatch_t *d = calloc(1, sizeof(*d));
+    char uuid[MDM_UUID_SIZE];
+    char node[64] = "";
+    mdm_rc rc;
+
+    *dispatch_r = NULL;
+    if (d == NULL) {
+        return mdm_err_nomem(err);
+    }
+    d->config = *config;
+    d->wake_fd = -1;
+    (void)pthread_mutex_init(&d->mutex, NULL);
+    rc = mdm_wake_open(&d->wake_fd, err);
+    if (rc == MDM_OK) {
+        rc = mdm_uuid_new(uuid, err);
+    }
+    if (rc == MDM_OK) {
+        (void)gethostname(node, sizeof(node) - 1);
+        (void)snprintf(d->holder, sizeof(d->holder), "%s %s %ld %.8s", node,
+                       config->host_name, (long)getpid(), uuid);
+        d->dice = (uint32_t)getpid() * 2654435761U ^
+                  (uint32_t)mdm_mono_us(NULL);
+        rc = mdm_thread_start(&d->thread, run, d, err);
+    }
+    if (rc != MDM_OK) {
+        free_dispatch(d);
+        return rc;
+    }
+    *dispatch_r = d;
+    return MDM_OK;
+}
+
+void mdm_dispatch_wake(mdm_dispatch_t *d)
+{
+    mdm_wake_set(d->wake_fd);
+}
+
+void mdm_dispatch_retire(mdm_dispatch_t *d)
+{
+    (void)pthread_mutex_lock(&d->mutex);
+    d->retire = true;
+    (void)pthread_mutex_unlock(&d->mutex);
+    mdm_wake_set(d->wake_fd);
+}
+
+void mdm_dispatch_stop(mdm_dispatch_t **dispatch, int64_t grace_us)
+{
+    mdm_dispatch_t *d = *dispatch;
+    int64_t by = mdm_mono_us(NULL) + grace_us;
+
+    (void)pthread_mutex_lock(&d->mutex);
+    d->stop = true;
+    if (d->stop_by_us == 0 || by < d->stop_by_us) {
+        d->stop_by_us = by;
+    }
+    (void)pthread_mutex_unlock(&d->mutex);
+    mdm_wake_set(d->wake_fd);
+    (void)pthread_join(d->thread, NULL);
+    free_dispatch(d);
+    *dispatch = NULL;
+}

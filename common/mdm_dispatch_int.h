@@ -1,0 +1,107 @@
+/*
+ * mdm_dispatch_int.h - between mdm_dispatch.c (the thread and its loop) and
+ * mdm_dispatch_topic.c (connections and pushes of one topic).  Dispatcher
+ * thread only.
+ */
+#ifndef MDM_DISPATCH_INT_H
+#define MDM_DISPATCH_INT_H
+
+#include <poll.h>
+#include <pthread.h>
+
+#include "mdm_apns.h"
+#include "mdm_conn.h"
+#include "mdm_dispatch.h"
+
+#define MDM_TOPICS_MAX 64
+#define MDM_SESSIONS_MAX 4 /* of one topic: one at work, others draining */
+
+/* One connection to APNs with the HTTP/2 session on it. */
+typedef struct mdm_session {
+    struct mdm_topic *topic;
+    mdm_conn_t *conn;
+    mdm_apns_t *apns;
+    mdm_conn_tls_t *tls;
+    int64_t version; /* of the push certificate it uses */
+    bool draining;   /* takes no new pushes */
+    bool announced;  /* "connected" was logged */
+    char out[16384]; /* taken from apns, not yet written */
+    size_t out_len;
+    size_t out_pos;
+} mdm_session_t;
+
+/* One push in flight; its address is the tag. */
+typedef struct mdm_flight {
+    struct mdm_flight *next; /* list of those ended, or free */
+    struct mdm_topic *topic;
+    int64_t eid;
+    int64_t attempts;
+    int64_t token_at;
+    int64_t version; /* of the certificate it was sent with */
+    mdm_apns_outcome_t outcome;
+} mdm_flight_t;
+
+typedef struct mdm_topic {
+    struct mdm_dispatch *dispatch;
+    char name[MDM_TOPIC_MAX + 1];
+    int64_t version;
+    bool suspended;
+    bool present; /* found by the last look at the certificates */
+    mdm_session_t *sessions[MDM_SESSIONS_MAX];
+    int64_t next_due_us;    /* wall time of the earliest due push */
+    int64_t connect_at_us;  /* monotonic: not before */
+    int64_t connect_failures;
+    mdm_log_limit_t connect_limit;
+    mdm_flight_t *ended; /* outcomes not yet written to the store */
+    size_t nended;
+} mdm_topic_t;
+
+struct mdm_dispatch {
+    mdm_dispatch_config_t config;
+    pthread_t thread;
+    int wake_fd;
+    pthread_mutex_t mutex; /* guards the fields down to the blank line */
+    bool retire;
+    bool stop;
+    int64_t stop_by_us;
+    struct {
+        int64_t eid;
+        int64_t at_us;
+    } seen[1024];
+    size_t nseen;
+
+    char holder[128];
+    bool leading;
+    bool store_opened;
+    bool certs_adopted;
+    int64_t version; /* of the store, when last looked at */
+    int64_t look_at_us;
+    int64_t seen_at_us;
+    int64_t store_retry_us;
+    uint32_t dice;
+    mdm_topic_t *topics[MDM_TOPICS_MAX];
+    size_t ntopics;
+    mdm_log_limit_t store_limit;
+    mdm_log_limit_t reject_limit;
+};
+
+uint32_t mdm_dispatch_dice(mdm_dispatch_t *d);
+/* Logs a store fault, at most one line a minute. */
+void mdm_dispatch_store_fault(mdm_dispatch_t *d, const mdm_err_t *err);
+
+/* Claims and submits what is due, connects where needed. */
+void mdm_topic_pump(mdm_topic_t *topic, int64_t mono_us);
+/* Moves bytes and deadlines of all sessions; `fds` as filled before. */
+void mdm_topic_step(mdm_topic_t *topic, int64_t mono_us);
+/* Writes ended pushes to the store. */
+void mdm_topic_flush(mdm_topic_t *topic);
+/* Adds descriptors to poll for; lowers *until_us to the next deadline. */
+nfds_t mdm_topic_poll(const mdm_topic_t *topic, struct pollfd *fds,
+                      int64_t *until_us);
+/* The certificate changed: sessions of other versions drain. */
+void mdm_topic_renew(mdm_topic_t *topic, int64_t version);
+size_t mdm_topic_in_flight(const mdm_topic_t *topic);
+/* Ends all sessions; open pushes become outcomes. */
+void mdm_topic_close(mdm_topic_t *topic, const char *why);
+
+#endif
