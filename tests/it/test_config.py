@@ -178,7 +178,6 @@ def test_number_of_arguments(name, own_server, files):
     n for n, r in TABLE.items() if r.scope != "main" and not r.only))
 def test_inherited_from_outside(name, own_server, files):
     """A setting may also stand in the scopes outside its own."""
-    row = TABLE[name]
     for place in ("http", "server"):
         server = own_server(start=False)
         server.settings = [s for s in server.settings if s[1] != name]

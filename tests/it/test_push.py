@@ -31,8 +31,7 @@ def test_retried_until_it_works(status, reason, api, apns, enroll, log):
 
 
 @pytest.mark.parametrize("status,reason", [
-    (400, "BadDeviceToken"), (400, "DeviceTokenNotForTopic"),
-    (413, "PayloadTooLarge")])
+    (400, "BadDeviceToken"), (413, "PayloadTooLarge")])
 def test_not_retried(status, reason, api, apns, enroll, log):
     log.expect("MDM0404", "MDM0406", "MDM0405")
     device, other = enroll(), enroll()
@@ -50,6 +49,26 @@ def test_not_retried(status, reason, api, apns, enroll, log):
     assert device.token_update().status == 200
     push(api, device)
     apns.wait_token(device.token_hex)
+
+
+def test_token_of_another_topic(own_server, own_apns, pki, log):
+    """One device with a foreign token says nothing about the others: they
+    are pushed to as before."""
+    from mdmtest.device import Device
+    log.expect("MDM0404", "MDM0406")
+    server = own_server()
+    api = server.api()
+    odd, good = [Device(server, pki.device(), server.push.topic).enroll()
+                 for _ in range(2)]
+    own_apns.script(odd.token_hex, answer(400, "DeviceTokenNotForTopic"))
+    assert api.push(odd.id).status == 200
+    own_apns.wait_token(odd.token_hex)
+    log.require("MDM0404")
+    assert api.push(good.id).status == 200
+    own_apns.wait_token(good.token_hex)
+    assert len(own_apns.for_token(odd.token_hex)) == 1
+    for closer in (odd, good, api.transport):
+        closer.close()
 
 
 def test_unregistered(api, apns, enroll, log):
