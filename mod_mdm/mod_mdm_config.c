@@ -194,11 +194,6 @@ static const char *set_directive(cmd_parms *cmd, void *mconfig,
     while (*args != '\0')
         APR_ARRAY_PUSH(words, const char *) =
             ap_getword_conf(cmd->temp_pool, &args);
-    if (words->nelts < directive->min_args ||
-        (directive->max_args >= 0 && words->nelts > directive->max_args))
-        return apr_psprintf(cmd->pool, "%s: wrong number of arguments, "
-                            "write %s %s", directive->apache,
-                            directive->apache, directive->syntax);
     argv = (const char *const *)words->elts;
     node = target_node(cmd, mconfig, directive, words->nelts ? argv[0] : "");
     if (mdm_config_set(node, directive->id, words->nelts, argv, &err) != MDM_OK)
