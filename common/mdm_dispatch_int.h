@@ -25,6 +25,7 @@ typedef struct mdm_session {
     int64_t version; /* of the push certificate it uses */
     bool draining;   /* takes no new pushes */
     bool announced;  /* "connected" was logged */
+    bool more_to_read;
     char out[16384]; /* taken from apns, not yet written */
     size_t out_len;
     size_t out_pos;

@@ -21,6 +21,7 @@
 #define CLAIM_MAX 200
 #define CLAIM_SPARE_US (60 * MDM_SEC)
 #define FLUSH_MAX 500
+#define READ_ROUNDS 32
 
 static mdm_str_t topic_str(const mdm_topic_t *t)
 {
@@ -341,7 +342,8 @@ static void end_unsent(mdm_flight_t *f, mdm_apns_kind_t kind, int status,
 {
     f->outcome.kind = kind;
     f->outcome.status = status;
-    (void)snprintf(f->outcome.reason, sizeof(f->outcome.reason), "%s", reason);
+    (void)snprintf(f->outcome.reason, sizeof(f->outcome.reason), "%.63s",
+                   reason);
     f->next = f->topic->ended;
     f->topic->ended = f;
     f->topic->nended++;
@@ -484,13 +486,17 @@ static mdm_rc write_out(mdm_session_t *s, mdm_err_t *err)
     }
 }
 
+/* A peer that never stops sending must not keep the thread from its other
+ * duties; what is left is read in the next round, without a wait. */
 static mdm_rc read_in(mdm_session_t *s, int64_t mono, mdm_err_t *err)
 {
     char buf[16384];
     size_t n;
     mdm_rc rc;
+    int i;
 
-    for (;;) {
+    s->more_to_read = false;
+    for (i = 0; i < READ_ROUNDS; i++) {
         rc = mdm_conn_read(s->conn, buf, sizeof(buf), &n, err);
         if (rc == MDM_EAGAIN) {
             return MDM_OK;
@@ -502,6 +508,8 @@ static mdm_rc read_in(mdm_session_t *s, int64_t mono, mdm_err_t *err)
             return rc;
         }
     }
+    s->more_to_read = true;
+    return MDM_OK;
 }
 
 static void announce(mdm_session_t *s)
@@ -594,6 +602,9 @@ nfds_t mdm_topic_poll(const mdm_topic_t *t, struct pollfd *fds,
         deadline = mdm_conn_state(s->conn) == MDM_CONN_OPEN
                        ? mdm_apns_deadline(s->apns)
                        : mdm_conn_deadline(s->conn);
+        if (s->more_to_read) {
+            deadline = 0;
+        }
         if (deadline < *until_us) {
             *until_us = deadline;
         }

@@ -1,0 +1,61 @@
+/*
+ * mdm_api.h - between the router of the administration API and its handlers.
+ */
+#ifndef MDM_API_H
+#define MDM_API_H
+
+#include <jansson.h>
+
+#include "mdm_server.h"
+
+#define MDM_API_SEGMENTS_MAX 6
+/* Targets of one call; a URL longer than this many ids does not reach us. */
+#define MDM_API_TARGETS_MAX 20000
+
+/* One call.  `segments`: the raw path below the location, split at "/". */
+typedef struct mdm_api_call {
+    mdm_server_t *server;
+    const mdm_request_t *request;
+    mdm_response_t *response;
+    mdm_arena_t *arena;
+    mdm_str_t segments[MDM_API_SEGMENTS_MAX];
+    size_t nsegments;
+    mdm_str_t token_name;
+} mdm_api_call_t;
+
+typedef mdm_rc mdm_api_fn(mdm_api_call_t *call, mdm_err_t *err);
+
+/* Commands and pushes (mdm_api_commands.c). */
+mdm_api_fn mdm_api_enqueue;
+mdm_api_fn mdm_api_push;
+mdm_api_fn mdm_api_command_get;
+mdm_api_fn mdm_api_result_get;
+/* Enrolments and push certificates (mdm_api_enrollments.c). */
+mdm_api_fn mdm_api_enrollment_list;
+mdm_api_fn mdm_api_enrollment_get;
+mdm_api_fn mdm_api_pushcert_put;
+mdm_api_fn mdm_api_pushcert_get;
+
+/* Answers with JSON; takes over the reference. */
+mdm_rc mdm_api_reply(mdm_api_call_t *call, int status, json_t *json,
+                     mdm_err_t *err);
+/* A JSON string of counted UTF-8; null when absent or not UTF-8. */
+json_t *mdm_api_string(mdm_str_t text);
+/* RFC 3339, or null for 0. */
+json_t *mdm_api_time(int64_t wall_us);
+/* A decoded path segment. */
+mdm_rc mdm_api_segment(mdm_api_call_t *call, size_t index, mdm_str_t *text_r,
+                       mdm_err_t *err);
+/* A decoded query parameter; absent when not given. */
+mdm_rc mdm_api_query(mdm_api_call_t *call, const char *name,
+                     mdm_str_t *value_r, mdm_err_t *err);
+/* "1", "true", "on" or an empty value. */
+mdm_rc mdm_api_flag(mdm_api_call_t *call, const char *name, bool *value_r,
+                    mdm_err_t *err);
+/* cursor and limit of a list. */
+mdm_rc mdm_api_page(mdm_api_call_t *call, int64_t *after_r, size_t *limit_r,
+                    mdm_err_t *err);
+/* Notes who changed what. */
+void mdm_api_note(mdm_api_call_t *call, const char *what, mdm_str_t of);
+
+#endif

@@ -1,0 +1,292 @@
+/*
+ * mdm_config.c - configuration nodes: make, merge, check, show.  The table
+ * itself is mdm_directives.def; how each argument is read stands in
+ * mdm_config_set.c.  Parent process only, one thread.
+ */
+#include "mdm_config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mdm_pushcert.h"
+#include "mdm_store.h"
+#include "mdm_str.h"
+#include "mdm_time.h"
+
+static const mdm_directive_t directives[MDM_DIRECTIVE_COUNT] = {
+#define MDM_DIRECTIVE(id, apache, nginx, scope, only, min, max, syntax,       \
+                      preset, help)                                           \
+    {MDM_DIRECTIVE_##id, apache, nginx, scope, only,                          \
+     min,                max,    syntax, preset, help},
+#include "mdm_directives.def"
+#undef MDM_DIRECTIVE
+};
+
+/* Directives that may be given several times in one node. */
+#define REPEATABLE (UINT64_C(1) << MDM_DIRECTIVE_PUSH_CERTIFICATE)
+
+const mdm_directive_t *mdm_directives(size_t *n_r)
+{
+    *n_r = MDM_DIRECTIVE_COUNT;
+    return directives;
+}
+
+/* Defaults are written as an administrator would write them. */
+static mdm_rc set_preset(mdm_config_t *config, const mdm_directive_t *d,
+                         mdm_err_t *err)
+{
+    const char *argv[8];
+    char text[256];
+    char *save = text;
+    char *word;
+    int argc = 0;
+
+    (void)snprintf(text, sizeof(text), "%s", d->preset);
+    while (argc < 8 && (word = strsep(&save, " ")) != NULL) {
+        argv[argc++] = word;
+    }
+    return mdm_config_apply(config, d->id, argc, argv, err);
+}
+
+mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
+                             const char *root)
+{
+    mdm_config_t *config = calloc(1, sizeof(*config));
+    mdm_err_t err;
+    bool ok;
+    size_t i;
+
+    if (config == NULL) {
+        return NULL;
+    }
+    config->scope = scope;
+    config->in_use = &config->in_use_flag;
+    config->arena = mdm_arena_new(true);
+    ok = config->arena != NULL;
+    if (ok && path != NULL) {
+        config->path = mdm_arena_strdup(config->arena, path);
+        ok = config->path != NULL;
+    }
+    if (ok) {
+        config->root =
+            mdm_arena_strdup(config->arena, root != NULL ? root : "/");
+        ok = config->root != NULL;
+    }
+    for (i = 0; ok && i < MDM_DIRECTIVE_COUNT; i++) {
+        if (directives[i].scope == scope && directives[i].preset != NULL) {
+            ok = set_preset(config, &directives[i], &err) == MDM_OK;
+        }
+    }
+    if (!ok) {
+        mdm_config_free(&config);
+    }
+    return config;
+}
+
+void mdm_config_free(mdm_config_t **config)
+{
+    if (*config != NULL) {
+        mdm_trust_free(&(*config)->owned_trust);
+        mdm_arena_free(&(*config)->arena);
+        free(*config);
+        *config = NULL;
+    }
+}
+
+mdm_rc mdm_config_set(mdm_config_t *config, mdm_directive_id_t id, int argc,
+                      const char *const *argv, mdm_err_t *err)
+{
+    const mdm_directive_t *d = &directives[id];
+    uint64_t bit = UINT64_C(1) << id;
+    mdm_rc rc;
+
+    if (argc < d->min_args || (d->max_args >= 0 && argc > d->max_args)) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "wrong number of arguments; syntax: %s", d->syntax);
+    }
+    if (config->scope != d->scope) {
+        return mdm_err_set(err, MDM_ECONFIG, 0, "is not allowed here");
+    }
+    if ((config->set & bit & ~REPEATABLE) != 0) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "is given twice here; remove one");
+    }
+    rc = mdm_config_apply(config, id, argc, argv, err);
+    if (rc == MDM_OK) {
+        config->set |= bit;
+    }
+    return rc;
+}
+
+size_t mdm_config_size(void)
+{
+    return sizeof(mdm_config_t);
+}
+
+#define INHERIT(id, field)                                                    \
+    if ((child->set & UINT64_C(1) << MDM_DIRECTIVE_##id) == 0) {              \
+        merged->field = parent->field;                                        \
+    }
+
+void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
+                      const mdm_config_t *child)
+{
+    if (merged != child) {
+        *merged = *child;
+        merged->arena = NULL;
+        merged->owned_trust = NULL;
+    }
+    /* MDMEndpoint stands alone: it is never inherited. */
+    INHERIT(PLIST_LIMITS, plist_limits)
+    INHERIT(API_TOKEN_FILE, api_tokens)
+    INHERIT(DEVICE_CA_CERTIFICATE, device_trust)
+    merged->set |= parent->set & ~(UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT);
+}
+
+bool mdm_config_is_endpoint(const mdm_config_t *location)
+{
+    return location != NULL && location->role != MDM_ROLE_OFF;
+}
+
+static void warn(const mdm_log_t *log, const char *text)
+{
+    mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING, "%s", text);
+}
+
+static void check_push_certs(const mdm_config_t *c, const mdm_log_t *log)
+{
+    int64_t now = mdm_wall_us(NULL);
+    char end[64];
+    size_t i;
+
+    for (i = 0; i < c->npush_certs; i++) {
+        if (c->push_certs[i]->not_after_us < now + 30 * 86400 * MDM_SEC) {
+            mdm_log_msg(log, MDM_LOG_WARNING,
+                        c->push_certs[i]->not_after_us < now
+                            ? MDM_MSG_PUSH_CERTIFICATE_EXPIRED
+                            : MDM_MSG_PUSH_CERTIFICATE_EXPIRING,
+                        "the push certificate of %.*s %s",
+                        MDM_STR_ARG(c->push_certs[i]->topic),
+                        mdm_pushcert_describe_end(
+                            c->push_certs[i]->not_after_us, now, end,
+                            sizeof(end)));
+        }
+    }
+}
+
+mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
+                        mdm_err_t *err)
+{
+    check_push_certs(c, log);
+    if (c->push_policy.retry_min_us > c->push_policy.retry_max_us) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "MDMPushRetry (mdm_push_retry): the shortest pause "
+                           "is longer than the longest");
+    }
+    if (!c->push && c->npush_certs > 0) {
+        warn(log, "push certificates are named but MDMPush (mdm_push) is off: "
+                  "this server sends no pushes");
+    }
+    return MDM_OK;
+}
+
+mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
+                                 const mdm_config_t *server,
+                                 const mdm_config_t *location,
+                                 const mdm_log_t *log, mdm_err_t *err)
+{
+    *main->in_use = true;
+    switch (location->role) {
+    case MDM_ROLE_OFF:
+        break;
+    case MDM_ROLE_API:
+        if (location->path == NULL) {
+            return mdm_err_set(err, MDM_ECONFIG, 0,
+                               "the api role needs a location with a fixed "
+                               "path, not a regular expression");
+        }
+        if (location->api_tokens == NULL) {
+            warn(log, "an api endpoint has no MDMAPITokenFile "
+                      "(mdm_api_token_file): every call is refused with 403");
+        }
+        break;
+    case MDM_ROLE_MDM:
+    case MDM_ROLE_SERVER:
+    case MDM_ROLE_CHECKIN:
+        if (server->device_trust == NULL) {
+            return mdm_err_set(
+                err, MDM_ECONFIG, 0,
+                "a device endpoint needs MDMDeviceCACertificateFile "
+                "(mdm_device_ca_certificate): the certificate authority that "
+                "issued the devices' identities");
+        }
+        break;
+    }
+    return MDM_OK;
+}
+
+const char *mdm_config_state_dir(const mdm_config_t *main)
+{
+    return main->state_dir;
+}
+
+bool mdm_config_in_use(const mdm_config_t *main)
+{
+    return *main->in_use;
+}
+
+uint64_t mdm_config_body_max(const mdm_config_t *location)
+{
+    return location->plist_limits.size;
+}
+
+static const char *role_name(mdm_role_t role)
+{
+    static const char *const names[] = {"off", "mdm", "server", "checkin",
+                                        "api"};
+
+    return names[role];
+}
+
+bool mdm_config_show(const mdm_config_t *c, mdm_directive_id_t id, char *dst,
+                     size_t cap)
+{
+    long long sec = MDM_SEC;
+
+    switch (id) {
+    case MDM_DIRECTIVE_ENDPOINT:
+        (void)snprintf(dst, cap, "%s", role_name(c->role));
+        return true;
+    case MDM_DIRECTIVE_STORE:
+        (void)snprintf(dst, cap, "%s", c->store);
+        return true;
+    case MDM_DIRECTIVE_STATE_DIR:
+        (void)snprintf(dst, cap, "%s", c->state_dir);
+        return true;
+    case MDM_DIRECTIVE_PLIST_LIMITS:
+        (void)snprintf(dst, cap, "size=%zu depth=%u items=%zu",
+                       c->plist_limits.size, c->plist_limits.depth,
+                       c->plist_limits.items);
+        return true;
+    case MDM_DIRECTIVE_PUSH_SERVER:
+        (void)snprintf(dst, cap, "%s:%u", c->push_host,
+                       (unsigned)c->push_port);
+        return true;
+    case MDM_DIRECTIVE_PUSH_RETRY:
+        (void)snprintf(dst, cap, "%llds %llds",
+                       (long long)c->push_policy.retry_min_us / sec,
+                       (long long)c->push_policy.retry_max_us / sec);
+        return true;
+    case MDM_DIRECTIVE_LEASE_TIME:
+        (void)snprintf(dst, cap, "%llds", (long long)c->lease_life_us / sec);
+        return true;
+    default:
+        /* Whether it was given at all; its value is a file or a number that
+         * needs no inspection from outside. */
+        (void)snprintf(dst, cap, "%s",
+                       (c->set & UINT64_C(1) << id) != 0 ? "set" : "default");
+        return (c->set & UINT64_C(1) << id) != 0 ||
+               directives[id].preset != NULL;
+    }
+}

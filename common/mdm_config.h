@@ -1,0 +1,79 @@
+/*
+ * mdm_config.h - the settings behind mdm_config_t, for the edge floor.
+ * Read-only after the parent parsed them.
+ */
+#ifndef MDM_CONFIG_H
+#define MDM_CONFIG_H
+
+#include "mdm.h"
+#include "mdm_mem.h"
+#include "mdm_plist.h"
+#include "mdm_push.h"
+#include "mdm_seal.h"
+#include "mdm_x509.h"
+
+/* What a URL does. */
+typedef enum mdm_role {
+    MDM_ROLE_OFF,
+    MDM_ROLE_MDM,
+    MDM_ROLE_SERVER,
+    MDM_ROLE_CHECKIN,
+    MDM_ROLE_API
+} mdm_role_t;
+
+#define MDM_PUSH_CERTS_MAX 16
+#define MDM_API_TOKENS_MAX 256
+
+/* One credential: the token itself is not kept. */
+typedef struct mdm_api_token {
+    mdm_str_t name;
+    unsigned char sha256[MDM_SHA256_LEN];
+} mdm_api_token_t;
+
+typedef struct mdm_api_tokens {
+    mdm_api_token_t *tokens;
+    size_t n;
+} mdm_api_tokens_t;
+
+struct mdm_config {
+    mdm_scope_t scope;
+    mdm_arena_t *arena; /* owns what the fields point to; NULL when merged */
+    const char *path;
+    const char *root;
+    uint64_t set; /* bit of every directive given in this node or above */
+    bool *in_use; /* of the main node: an endpoint exists */
+    bool in_use_flag;
+
+    /* location */
+    mdm_role_t role;
+    mdm_plist_limits_t plist_limits;
+    const mdm_api_tokens_t *api_tokens;
+    /* server */
+    const mdm_trust_t *device_trust;
+    mdm_trust_t *owned_trust; /* of this node, to be freed with it */
+    /* main */
+    const char *store;
+    const char *state_dir;
+    unsigned store_connections;
+    int64_t store_timeout_us;
+    const unsigned char *secret_key; /* MDM_SEAL_KEY_LEN bytes or NULL */
+    bool push;
+    const char *push_host;
+    uint16_t push_port;
+    const mdm_keypair_t *push_certs[MDM_PUSH_CERTS_MAX];
+    size_t npush_certs;
+    const char *push_ca_file;
+    int64_t push_expiration_us;
+    int64_t push_timeout_us;
+    uint32_t push_concurrency;
+    mdm_push_policy_t push_policy;
+    bool push_topic_change;
+    int64_t lease_life_us;
+};
+
+/* Applies one directive's arguments; mdm_config_set.c. */
+mdm_rc mdm_config_apply(mdm_config_t *config, mdm_directive_id_t id, int argc,
+                        const char *const *argv, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+#endif

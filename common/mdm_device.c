@@ -1,0 +1,193 @@
+/*
+ * mdm_device.c - the device roles: which half of the protocol a request
+ * belongs to, who sends it, and the answer.  Blocks on the store; any thread.
+ */
+#include "mdm_server.h"
+
+#include "mdm_auth.h"
+#include "mdm_checkin.h"
+#include "mdm_command.h"
+#include "mdm_queue.h"
+#include "mdm_str.h"
+
+#define CHECKIN_TYPE "application/x-apple-aspen-mdm-checkin"
+#define COMMAND_TYPE "application/x-apple-aspen-mdm"
+#define XML_TYPE "application/xml; charset=UTF-8"
+
+typedef struct call {
+    mdm_server_t *server;
+    const mdm_request_t *request;
+    mdm_response_t *response;
+    mdm_arena_t *arena;
+    mdm_str_t body;
+    mdm_speaker_t speaker;
+} call_t;
+
+/* Ids come from devices: printable, bounded. */
+#define ID_TEXT 128
+
+static void note_checkin(call_t *call, const mdm_checkin_t *msg,
+                         const mdm_enroll_result_t *result)
+{
+    const mdm_log_t *log = call->request->log;
+    char id[ID_TEXT];
+    char topic[ID_TEXT];
+    mdm_err_t err;
+
+    (void)mdm_str_printable(msg->channel.id, id, sizeof(id));
+    if (msg->type == MDM_CHECKIN_TOKEN_UPDATE && result->tally == 1) {
+        mdm_log_msg(log, MDM_LOG_NOTICE, MDM_MSG_ENROLLED, "%s %s enrolled",
+                    mdm_channel_type_name(msg->channel.type), id);
+    } else if (msg->type == MDM_CHECKIN_CHECK_OUT) {
+        mdm_log_msg(log, MDM_LOG_NOTICE, MDM_MSG_CHECKED_OUT,
+                    "%s checked out", id);
+    } else {
+        mdm_log_info(log, "check-in of %s stored", id);
+    }
+    if (!result->topic_known) {
+        (void)mdm_err_set(
+            &err, MDM_EINVAL, MDM_MSG_TOPIC_UNKNOWN,
+            "%s uses the topic %s, for which there is no push certificate: "
+            "it cannot be woken",
+            id, mdm_str_printable(msg->topic, topic, sizeof(topic)));
+        mdm_server_log(call->server, call->request, MDM_REPEAT_TOPIC,
+                       MDM_LOG_WARNING, MDM_MSG_TOPIC_UNKNOWN, &err);
+    }
+}
+
+static mdm_rc checkin(call_t *call, mdm_err_t *err)
+{
+    mdm_enroll_result_t result;
+    mdm_checkin_t msg;
+    mdm_rc rc;
+
+    rc = mdm_checkin_parse(call->body, &call->request->location->plist_limits,
+                           call->arena, &msg, err);
+    if (rc == MDM_OK && msg.type == MDM_CHECKIN_USER_AUTHENTICATE) {
+        return mdm_err_set(err, MDM_EGONE, 0,
+                           "users of network accounts are not managed");
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_enroll_apply(call->server->store, &msg, call->body,
+                              &call->speaker, &result, err);
+    }
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    if (result.push_due) {
+        mdm_dispatch_wake(call->server->dispatch);
+    }
+    note_checkin(call, &msg, &result);
+    mdm_http_reply(call->response, 200, NULL, MDM_STR_NONE);
+    return MDM_OK;
+}
+
+static void note_report(call_t *call, const mdm_report_t *report,
+                        const mdm_queue_result_t *result)
+{
+    char id[ID_TEXT];
+    char uuid[ID_TEXT];
+    mdm_err_t err;
+
+    (void)mdm_str_printable(report->channel.id, id, sizeof(id));
+    (void)mdm_str_printable(report->command_uuid, uuid, sizeof(uuid));
+    if (result->unknown) {
+        mdm_log_info(call->request->log,
+                     "%s reports on command %s, which it was never given: "
+                     "ignored",
+                     id, uuid);
+    } else if (result->repeated) {
+        mdm_log_info(call->request->log,
+                     "%s reports again on command %s: the first report "
+                     "stands",
+                     id, uuid);
+    }
+    if (report->damaged > 0) {
+        (void)mdm_err_set(&err, MDM_EINVAL, MDM_MSG_REPORT_DAMAGED,
+                          "%s sent a damaged report on command %s (line %u: "
+                          "%s): kept as it came",
+                          id, uuid, report->damaged_line,
+                          report->damaged_fault);
+    } else if (report->status == MDM_REPORT_UNKNOWN) {
+        (void)mdm_err_set(&err, MDM_EINVAL, MDM_MSG_REPORT_STATUS,
+                          "%s sent an unknown status for command %s: the "
+                          "command stays queued",
+                          id, uuid);
+    } else {
+        return;
+    }
+    mdm_server_log(call->server, call->request, MDM_REPEAT_REPORT,
+                   MDM_LOG_WARNING, MDM_MSG_REPORT_DAMAGED, &err);
+}
+
+static mdm_rc report(call_t *call, mdm_err_t *err)
+{
+    mdm_queue_result_t result;
+    mdm_report_t msg;
+    mdm_rc rc;
+
+    rc = mdm_report_parse(call->body, &call->request->location->plist_limits,
+                          call->arena, &msg, err);
+    if (rc == MDM_OK) {
+        rc = mdm_queue_report(call->server->store, &msg, call->body,
+                              &call->speaker, call->arena, &result, err);
+    }
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    mdm_dispatch_seen(call->server->dispatch, result.eid, mdm_wall_us(NULL));
+    note_report(call, &msg, &result);
+    mdm_http_reply(call->response, 200, XML_TYPE,
+                   result.has_command ? result.body : MDM_STR_NONE);
+    return MDM_OK;
+}
+
+/* Which half of the protocol, by role and media type. */
+static mdm_rc choose(const mdm_request_t *request, bool *checkin_r,
+                     mdm_err_t *err)
+{
+    mdm_str_t type = mdm_http_media_type(request->content_type);
+    mdm_role_t role = request->location->role;
+    mdm_str_t coding = mdm_str_trim(request->content_encoding);
+
+    if (type.n == 0) {
+        return mdm_err_set(err, MDM_EINVAL, 0, "no Content-Type was sent");
+    }
+    if (coding.n > 0 && !mdm_str_ieq(coding, "identity")) {
+        return mdm_err_set(err, MDM_EMEDIATYPE, 0,
+                           "encoded bodies are not accepted");
+    }
+    *checkin_r = mdm_str_ieq(type, CHECKIN_TYPE);
+    if ((*checkin_r && role != MDM_ROLE_SERVER) ||
+        (mdm_str_ieq(type, COMMAND_TYPE) && role != MDM_ROLE_CHECKIN)) {
+        return MDM_OK;
+    }
+    return mdm_err_set(err, MDM_EMEDIATYPE, 0,
+                       "this media type is not served at this URL");
+}
+
+mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
+                         mdm_response_t *response, mdm_err_t *err)
+{
+    call_t call = {.server = server, .request = request, .response = response};
+    bool is_checkin = false;
+    mdm_rc rc;
+
+    call.arena = response->arena;
+    if (!mdm_str_is(request->method, "PUT")) {
+        mdm_http_header(response, "Allow", "PUT");
+        return mdm_err_set(err, MDM_EMETHOD, 0, "devices send PUT");
+    }
+    rc = choose(request, &is_checkin, err);
+    if (rc == MDM_OK) {
+        rc = mdm_auth_device(request, &call.speaker, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_http_body(request, request->location->plist_limits.size,
+                           call.arena, &call.body, err);
+    }
+    if (rc == MDM_OK) {
+        rc = is_checkin ? checkin(&call, err) : report(&call, err);
+    }
+    return rc;
+}

@@ -1,0 +1,212 @@
+/*
+ * mdm_http.c - see mdm_http.h.
+ */
+#include "mdm_http.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "mdm_str.h"
+
+#define RETRY_AFTER "30"
+
+/* The policy of the whole program. */
+static const struct {
+    mdm_rc rc;
+    int device;
+    int api;
+} statuses[] = {
+    {MDM_OK, 200, 200},
+    {MDM_EINVAL, 400, 400},
+    {MDM_EIDENTITY, 400, 400},
+    {MDM_EDENIED, 403, 403},
+    {MDM_EBLOCKED, 401, 403},
+    {MDM_ENOTFOUND, 404, 404},
+    {MDM_EMETHOD, 405, 405},
+    {MDM_ECONFLICT, 503, 409},
+    {MDM_EGONE, 410, 410},
+    {MDM_ETOOBIG, 413, 413},
+    {MDM_EMEDIATYPE, 415, 415},
+    {MDM_EUNAUTHORIZED, 403, 401},
+};
+
+int mdm_http_status(mdm_rc rc, mdm_audience_t audience)
+{
+    size_t i;
+
+    for (i = 0; i < MDM_ARRAY_LEN(statuses); i++) {
+        if (statuses[i].rc == rc) {
+            return audience == MDM_AUDIENCE_DEVICE ? statuses[i].device
+                                                   : statuses[i].api;
+        }
+    }
+    return 503;
+}
+
+bool mdm_http_is_ours(mdm_rc rc)
+{
+    return mdm_http_status(rc, MDM_AUDIENCE_API) == 503;
+}
+
+void mdm_http_header(mdm_response_t *response, const char *name,
+                     const char *value)
+{
+    if (response->nheaders < MDM_RESPONSE_HEADERS) {
+        response->headers[response->nheaders].name = name;
+        response->headers[response->nheaders].value = value;
+        response->nheaders++;
+    }
+}
+
+void mdm_http_reply(mdm_response_t *response, int status,
+                    const char *content_type, mdm_str_t body)
+{
+    response->status = status;
+    response->body = body;
+    response->content_type = body.n > 0 ? content_type : NULL;
+    if (status == 503) {
+        mdm_http_header(response, "Retry-After", RETRY_AFTER);
+    }
+}
+
+/* {"error": text}, in the arena. */
+static mdm_str_t error_json(mdm_arena_t *arena, const char *text)
+{
+    json_t *json = json_object();
+    json_t *value = json_string(text);
+    char *dump;
+    mdm_str_t out = MDM_STR("{\"error\": \"out of memory\"}\n");
+    char *copy;
+
+    if (value == NULL) { /* not UTF-8 */
+        value = json_string("malformed request");
+    }
+    if (json_object_set_new(json, "error", value) == 0 &&
+        (dump = json_dumps(json, 0)) != NULL) {
+        copy = mdm_arena_printf(arena, "%s\n", dump);
+        if (copy != NULL) {
+            out = mdm_str_from(copy);
+        }
+        json_free_t free_json;
+
+        json_get_alloc_funcs(NULL, &free_json);
+        free_json(dump);
+    }
+    json_decref(json);
+    return out;
+}
+
+void mdm_http_error(mdm_response_t *response, mdm_audience_t audience,
+                    const mdm_err_t *err)
+{
+    int status = mdm_http_status(err->rc, audience);
+    /* The cause of our own trouble is for the log, not for the client. */
+    const char *text = status == 503 ? "try again later" : err->text;
+    mdm_str_t body;
+    char *line;
+
+    if (audience == MDM_AUDIENCE_API) {
+        body = error_json(response->arena, text);
+        mdm_http_reply(response, status, "application/json", body);
+        return;
+    }
+    line = mdm_arena_printf(response->arena, "%s\n", text);
+    mdm_http_reply(response, status, "text/plain; charset=UTF-8",
+                   line != NULL ? mdm_str_from(line) : MDM_STR("error\n"));
+}
+
+mdm_rc mdm_http_body(const mdm_request_t *request, uint64_t max,
+                     mdm_arena_t *arena, mdm_str_t *body_r, mdm_err_t *err)
+{
+    uint64_t size = request->body_fd >= 0 ? request->body_size
+                                          : request->body.n;
+    char *data;
+    size_t done = 0;
+    ssize_t n;
+
+    if (size > max) {
+        return mdm_err_set(err, MDM_ETOOBIG, 0,
+                           "the body is larger than %llu bytes",
+                           (unsigned long long)max);
+    }
+    if (request->body_fd < 0) {
+        *body_r = request->body;
+        return MDM_OK;
+    }
+    data = mdm_arena_alloc(arena, (size_t)size + 1);
+    if (data == NULL) {
+        return mdm_err_nomem(err);
+    }
+    while (done < size) {
+        n = pread(request->body_fd, data + done, (size_t)size - done,
+                  (off_t)done);
+        if (n <= 0 && !(n < 0 && errno == EINTR)) {
+            return mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_INTERNAL,
+                               "cannot read the buffered request body: %s",
+                               n < 0 ? strerror(errno) : "cut short");
+        }
+        done += n > 0 ? (size_t)n : 0;
+    }
+    *body_r = (mdm_str_t){data, (size_t)size};
+    return MDM_OK;
+}
+
+mdm_str_t mdm_http_media_type(mdm_str_t content_type)
+{
+    return mdm_str_trim(mdm_str_split(&content_type, ';'));
+}
+
+mdm_rc mdm_http_decode(mdm_str_t raw, mdm_arena_t *arena, mdm_str_t *text_r,
+                       mdm_err_t *err)
+{
+    char *out = mdm_arena_alloc(arena, raw.n + 1);
+    unsigned char byte;
+    size_t n = 0;
+    size_t i;
+
+    if (out == NULL) {
+        return mdm_err_nomem(err);
+    }
+    for (i = 0; i < raw.n; i++) {
+        byte = (unsigned char)raw.s[i];
+        if (byte == '%') {
+            if (raw.n - i < 3 ||
+                !mdm_hex_decode((mdm_str_t){raw.s + i + 1, 2}, &byte, 1)) {
+                return mdm_err_set(err, MDM_EINVAL, 0,
+                                   "a damaged percent escape in the URL");
+            }
+            i += 2;
+        }
+        if (byte == 0) {
+            return mdm_err_set(err, MDM_EINVAL, 0, "a NUL in the URL");
+        }
+        out[n++] = (char)byte;
+    }
+    *text_r = (mdm_str_t){out, n};
+    return MDM_OK;
+}
+
+mdm_rc mdm_http_query(mdm_str_t target, const char *name, mdm_arena_t *arena,
+                      mdm_str_t *value_r, mdm_err_t *err)
+{
+    mdm_str_t rest = target;
+    mdm_str_t value;
+    mdm_str_t key;
+
+    *value_r = MDM_STR_NONE;
+    (void)mdm_str_split(&rest, '?');
+    while (rest.s != NULL) {
+        value = mdm_str_split(&rest, '&');
+        key = mdm_str_split(&value, '=');
+        if (mdm_str_is(key, name)) {
+            return mdm_http_decode(value.s != NULL ? value : MDM_STR(""),
+                                   arena, value_r, err);
+        }
+    }
+    return MDM_OK;
+}

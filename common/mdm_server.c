@@ -1,0 +1,201 @@
+/*
+ * mdm_server.c - the server object: made in the parent, started in a worker,
+ * asked by its request threads, stopped at its end.
+ */
+#include "mdm_server.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mdm_str.h"
+
+const char *mdm_version(void)
+{
+    return MDM_VERSION;
+}
+
+mdm_rc mdm_server_new(const mdm_config_t *main, const mdm_host_t *host,
+                      mdm_server_t **server_r, mdm_err_t *err)
+{
+    mdm_server_t *server = calloc(1, sizeof(*server));
+
+    *server_r = server;
+    if (server == NULL) {
+        return mdm_err_nomem(err);
+    }
+    server->config = main;
+    server->host = host;
+    (void)pthread_mutex_init(&server->mutex, NULL);
+    return MDM_OK;
+}
+
+static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
+{
+    const mdm_config_t *c = s->config;
+    mdm_dispatch_config_t config = {
+        .store = s->store,
+        .log = &s->host->log,
+        .stopping = s->host->stopping,
+        .stopping_ctx = s->host->ctx,
+        .host_name = s->host->name,
+        .push = c->push,
+        .push_host = c->push_host,
+        .push_port = c->push_port,
+        .push_ca_file = c->push_ca_file,
+        .push_expiration_us = c->push_expiration_us,
+        .push_timeout_us = c->push_timeout_us,
+        .push_concurrency = c->push_concurrency,
+        .policy = c->push_policy,
+        .lease_life_us = c->lease_life_us,
+        .file_certs = c->push_certs,
+        .nfile_certs = c->npush_certs,
+        .topic_change = c->push_topic_change,
+    };
+
+    return mdm_dispatch_start(&config, &s->dispatch, err);
+}
+
+mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err)
+{
+    const mdm_config_t *c = server->config;
+    mdm_store_config_t config = {
+        .url = c->store,
+        .state_dir = c->state_dir,
+        .secret_key = c->secret_key,
+        .connections = c->store_connections,
+        .timeout_us = c->store_timeout_us,
+        .log = &server->host->log,
+    };
+    mdm_rc rc;
+
+    rc = mdm_store_new(&config, &server->store, err);
+    if (rc == MDM_OK) {
+        rc = start_dispatch(server, err);
+    }
+    if (rc != MDM_OK) {
+        mdm_store_free(&server->store);
+        return rc;
+    }
+    server->started_by = getpid();
+    mdm_log_info(&server->host->log, "mod_mdm %s serves, state in %s",
+                 MDM_VERSION, c->state_dir);
+    return MDM_OK;
+}
+
+static bool is_started(const mdm_server_t *server)
+{
+    return server->started_by != 0 && server->started_by == getpid();
+}
+
+void mdm_server_stopping(mdm_server_t *server)
+{
+    if (is_started(server)) {
+        mdm_dispatch_retire(server->dispatch);
+    }
+}
+
+void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
+{
+    if (is_started(server)) {
+        mdm_dispatch_stop(&server->dispatch, grace_us);
+        mdm_store_free(&server->store);
+        server->started_by = 0;
+    }
+}
+
+void mdm_server_free(mdm_server_t **server)
+{
+    if (*server != NULL) {
+        mdm_server_stop(*server, MDM_SEC);
+        (void)pthread_mutex_destroy(&(*server)->mutex);
+        free(*server);
+        *server = NULL;
+    }
+}
+
+void mdm_server_log(mdm_server_t *server, const mdm_request_t *request,
+                    mdm_repeat_t kind, mdm_level_t level, mdm_msg_t id,
+                    const mdm_err_t *err)
+{
+    mdm_err_t line = *err;
+    uint64_t held = 0;
+    size_t n;
+    bool pass;
+
+    (void)pthread_mutex_lock(&server->mutex);
+    pass = mdm_log_limit_pass(&server->limits[kind], mdm_mono_us(NULL),
+                              60 * MDM_SEC, &held);
+    (void)pthread_mutex_unlock(&server->mutex);
+    if (!pass) {
+        return;
+    }
+    if (held > 0) {
+        n = strlen(line.text);
+        (void)snprintf(line.text + n, sizeof(line.text) - n,
+                       " (%llu more such lines held back)",
+                       (unsigned long long)held);
+    }
+    mdm_log_err(request->log, level, id, &line);
+}
+
+/* A device's fault is logged by its kind; the device reads little. */
+static void device_fault(mdm_server_t *server, const mdm_request_t *request,
+                         mdm_response_t *response, const mdm_err_t *err)
+{
+    if (mdm_http_is_ours(err->rc) || err->rc == MDM_ECONFLICT) {
+        /* The store has told already that it is away. */
+        if (err->id != MDM_MSG_STORE_UNAVAILABLE) {
+            mdm_server_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
+                           MDM_MSG_STORE_FAULT, err);
+        }
+    } else if (err->rc == MDM_EIDENTITY || err->rc == MDM_EDENIED) {
+        mdm_server_log(server, request, MDM_REPEAT_IDENTITY, MDM_LOG_WARNING,
+                       MDM_MSG_IDENTITY_REFUSED, err);
+    } else {
+        mdm_log_info(request->log, "a device request was refused (%s): %s",
+                     mdm_rc_name(err->rc), err->text);
+    }
+    mdm_http_error(response, MDM_AUDIENCE_DEVICE, err);
+}
+
+void mdm_server_handle(mdm_server_t *server, const mdm_request_t *request,
+                       mdm_response_t *response)
+{
+    mdm_arena_t *arena = mdm_arena_new(true);
+    mdm_err_t err;
+    mdm_rc rc;
+
+    memset(response, 0, sizeof(*response));
+    response->arena = arena;
+    if (arena == NULL || !is_started(server)) {
+        mdm_response_clear(response);
+        mdm_response_refuse(response, 503);
+        return;
+    }
+    if (request->location->role == MDM_ROLE_API) {
+        mdm_api_handle(server, request, response);
+        return;
+    }
+    mdm_err_clear(&err);
+    rc = mdm_device_handle(server, request, response, &err);
+    if (rc != MDM_OK) {
+        err.rc = rc;
+        device_fault(server, request, response, &err);
+    }
+}
+
+void mdm_response_refuse(mdm_response_t *response, int status)
+{
+    memset(response, 0, sizeof(*response));
+    mdm_http_reply(response, status, NULL, MDM_STR_NONE);
+}
+
+void mdm_response_clear(mdm_response_t *response)
+{
+    mdm_arena_t *arena = response->arena;
+
+    mdm_arena_free(&arena);
+    memset(response, 0, sizeof(*response));
+}

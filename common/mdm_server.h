@@ -1,0 +1,47 @@
+/*
+ * mdm_server.h - the server object, for the edge's handlers.
+ */
+#ifndef MDM_SERVER_H
+#define MDM_SERVER_H
+
+#include <pthread.h>
+#include <sys/types.h>
+
+#include "mdm_config.h"
+#include "mdm_dispatch.h"
+#include "mdm_http.h"
+#include "mdm_store.h"
+
+/* Kinds of lines that a fault may bring with every request. */
+typedef enum mdm_repeat {
+    MDM_REPEAT_STORE,
+    MDM_REPEAT_IDENTITY,
+    MDM_REPEAT_TOPIC,
+    MDM_REPEAT_API,
+    MDM_REPEAT_REPORT,
+    MDM_REPEAT_COUNT
+} mdm_repeat_t;
+
+struct mdm_server {
+    const mdm_config_t *config;
+    const mdm_host_t *host;
+    pid_t started_by; /* 0: not started */
+    mdm_store_t *store;
+    mdm_dispatch_t *dispatch;
+    pthread_mutex_t mutex; /* guards the limits */
+    mdm_log_limit_t limits[MDM_REPEAT_COUNT];
+};
+
+/* Logs a fault that may repeat: one line a minute with a count. */
+void mdm_server_log(mdm_server_t *server, const mdm_request_t *request,
+                    mdm_repeat_t kind, mdm_level_t level, mdm_msg_t id,
+                    const mdm_err_t *err);
+
+/* A device's message on the roles mdm, server and checkin. */
+mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
+                         mdm_response_t *response, mdm_err_t *err);
+/* A call of the administration API; answers in every case. */
+void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
+                    mdm_response_t *response);
+
+#endif
