@@ -18,7 +18,7 @@
 #include "mdm_log.h"
 #include "mdm_str.h"
 
-#define VERSION 1
+#define SEAL_VERSION 1
 #define NONCE_LEN 12
 #define TAG_LEN 16
 
@@ -206,7 +206,7 @@ mdm_rc mdm_seal_close(const mdm_seal_t *seal, const char *where,
     if (out == NULL) {
         return mdm_err_nomem(err);
     }
-    out[0] = VERSION;
+    out[0] = SEAL_VERSION;
     if (RAND_bytes(out + 1, NONCE_LEN) != 1 ||
         !gcm(seal, true, where, out + 1, plain, out + 1 + NONCE_LEN,
              out + 1 + NONCE_LEN + plain.n)) {
@@ -230,7 +230,7 @@ mdm_rc mdm_seal_open(const mdm_seal_t *seal, const char *where,
     if (sealed.s == NULL) {
         return MDM_OK;
     }
-    if (sealed.n < MDM_SEAL_OVERHEAD || in[0] != VERSION) {
+    if (sealed.n < MDM_SEAL_OVERHEAD || in[0] != SEAL_VERSION) {
         return mdm_err_set(err, MDM_EINTERNAL, MDM_MSG_STORE_FAULT,
                            "the stored secret %s is not in a known form",
                            where);
