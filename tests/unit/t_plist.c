@@ -322,6 +322,8 @@ static void test_dates_and_data(void **state)
     (void)state;
     value_is("<date>2024-02-29T23:59:59Z</date>", MDM_PLIST_DATE,
              "2024-02-29T23:59:59Z", 20);
+    value_is("<date>2000-02-29T00:00:00Z</date>", MDM_PLIST_DATE,
+             "2000-02-29T00:00:00Z", 20);
     element_refused("<date>2023-02-29T00:00:00Z</date>", "no calendar");
     element_refused("<date>1900-02-29T00:00:00Z</date>", "no calendar");
     element_refused("<date>2000-02-30T00:00:00Z</date>", "no calendar");
@@ -347,6 +349,7 @@ static void test_dates_and_data(void **state)
     element_refused("<data>AAE</data>", "base64");
     element_refused("<data>AA==AA==</data>", "base64");
     element_refused("<data>AAE==</data>", "base64");
+    element_refused("<data>AA=A</data>", "base64");
     element_refused("<data>AB==</data>", "base64");
     element_refused("<data>AAB=</data>", "base64");
     element_refused("<data>AA-_</data>", "base64");
@@ -383,6 +386,14 @@ static void test_wanted(void **state)
     assert_int_equal(want[4].type, MDM_PLIST_BOOL);
     assert_false(want[4].flag);
     assert_int_equal(want[5].type, MDM_PLIST_ABSENT);
+    end(&r);
+    /* A container is no value, and what is in it neither. */
+    r = scan(OPEN "<dict><key>A</key><array><string>no</string><true/>"
+                  "</array></dict>" CLOSE, want, 1);
+    assert_int_equal(r.rc, MDM_OK);
+    assert_int_equal(want[0].type, MDM_PLIST_ARRAY);
+    assert_null(want[0].value.s);
+    assert_false(want[0].flag);
     end(&r);
     /* What the last scan found is forgotten. */
     r = scan(OPEN "<array/>" CLOSE, want, MDM_ARRAY_LEN(want));
@@ -444,6 +455,7 @@ static void test_structure(void **state)
             "only UTF-8");
     refused("<?xml version='1.0' encoding='US-ASCII'?>" OPEN
             "<string>\xc3\xa9</string>" CLOSE, "not US-ASCII");
+    refused("<!DOCTYPEplist>" OPEN "<dict/>" CLOSE, "not plist");
     refused("<!DOCTYPE html>" OPEN "<dict/>" CLOSE, "not plist");
     refused("<!DOCTYPE plist [ ]>" OPEN "<dict/>" CLOSE, "declarations");
     refused("<!DOCTYPE plist PUBLIC 'a' 'b' [<!ENTITY a 'b'>]>" OPEN
@@ -600,6 +612,7 @@ static void test_lenient(void **state)
     passes("<key>A</key><true/><key>A</key><true/>", 1, "twice");
     passes("<key>A</key><true/><!-- \x01 -->", 1, "control");
     passes("<key>W</key><dict><key>A</key><integer/></dict>", 1, "integer");
+    passes("<key>W</key><array><string>\x01</string></array>", 1, "control");
     passes("<key>W\x01</key><true/><key>W&x;</key><true/>", 2, "control");
     fails("<key>W</key><string>\x12</string>");
     fails("<key>W</key><string>&nbsp;</string>");
