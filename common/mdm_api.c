@@ -145,7 +145,7 @@ void mdm_api_note(mdm_api_call_t *call, const char *what, mdm_str_t of)
                 mdm_str_printable(call->token_name, name, sizeof(name)));
 }
 
-/* The raw path below the location, without query and slashes at its ends. */
+/* The raw path below the location, without its query. */
 static mdm_rc split_path(mdm_api_call_t *call, mdm_err_t *err)
 {
     mdm_str_t rest = call->request->target;
@@ -166,10 +166,7 @@ static mdm_rc split_path(mdm_api_call_t *call, mdm_err_t *err)
         path.s++;
         path.n--;
     }
-    if (path.n > 0 && path.s[path.n - 1] == '/') {
-        path.n--;
-    }
-    while (path.s != NULL && path.n > 0) {
+    while (path.s != NULL) {
         if (call->nsegments == MDM_API_SEGMENTS_MAX) {
             return mdm_err_set(err, MDM_ENOTFOUND, 0, "no such call");
         }

@@ -306,8 +306,6 @@ static json_t *state_json(const mdm_queue_row_t *r)
 {
     json_t *json = json_object();
 
-    json_object_set_new(json, "enrollment_id",
-                        mdm_api_string(r->enrollment_id));
     json_object_set_new(json, "state",
                         json_string(mdm_queue_state_name(r->state)));
     json_object_set_new(json, "queued_at", mdm_api_time(r->queued_at));
@@ -325,7 +323,7 @@ static json_t *state_json(const mdm_queue_row_t *r)
 mdm_rc mdm_api_command_get(mdm_api_call_t *call, mdm_err_t *err)
 {
     command_job_t job = {.call = call};
-    json_t *list;
+    json_t *status;
     json_t *json;
     size_t i;
     mdm_rc rc;
@@ -343,9 +341,10 @@ mdm_rc mdm_api_command_get(mdm_api_call_t *call, mdm_err_t *err)
     if (rc != MDM_OK) {
         return rc;
     }
-    list = json_array();
+    status = json_object();
     for (i = 0; i < job.n; i++) {
-        json_array_append_new(list, state_json(&job.rows[i]));
+        json_object_set_new(status, job.rows[i].enrollment_id.s,
+                            state_json(&job.rows[i]));
     }
     json = json_object();
     json_object_set_new(json, "command_uuid", mdm_api_string(job.uuid));
@@ -353,7 +352,7 @@ mdm_rc mdm_api_command_get(mdm_api_call_t *call, mdm_err_t *err)
                         mdm_api_string(job.command.request_type));
     json_object_set_new(json, "created_at",
                         mdm_api_time(job.command.created_at));
-    json_object_set_new(json, "enrollments", list);
+    json_object_set_new(json, "status", status);
     if (job.n == job.limit) {
         json_object_set_new(json, "next_cursor",
                             json_sprintf("%lld",

@@ -101,18 +101,67 @@ static json_t *enrollment_json(const mdm_enrollment_t *e)
 
 typedef struct list_job {
     mdm_arena_t *arena;
-    int64_t after;
-    size_t limit;
+    mdm_enrollment_filter_t filter;
     mdm_enrollment_t *rows;
     size_t n;
+    int64_t next;
 } list_job_t;
 
 static mdm_rc read_list(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     list_job_t *job = arg;
 
-    return mdm_store_enrollment_list(tx, job->after, job->limit, job->arena,
-                                     job->rows, &job->n, err);
+    return mdm_store_enrollment_list(tx, &job->filter, job->arena, job->rows,
+                                     &job->n, &job->next, err);
+}
+
+static mdm_rc read_type(mdm_api_call_t *call, int *type_r, mdm_err_t *err)
+{
+    mdm_str_t value;
+    int type;
+    mdm_rc rc = mdm_api_query(call, "type", &value, err);
+
+    *type_r = -1;
+    if (rc != MDM_OK || value.s == NULL) {
+        return rc;
+    }
+    for (type = MDM_CHANNEL_DEVICE; type <= MDM_CHANNEL_SHARED_IPAD; type++) {
+        if (mdm_str_is(value,
+                       mdm_channel_type_name((mdm_channel_type_t)type))) {
+            *type_r = type;
+            return MDM_OK;
+        }
+    }
+    return mdm_err_set(err, MDM_EINVAL, 0,
+                       "type is one that a list shows, such as %s",
+                       mdm_channel_type_name(MDM_CHANNEL_DEVICE));
+}
+
+static mdm_rc read_filter(mdm_api_call_t *call, mdm_enrollment_filter_t *f,
+                          mdm_err_t *err)
+{
+    mdm_str_t value;
+    bool enabled = false;
+    mdm_rc rc;
+
+    rc = mdm_api_page(call, &f->after, &f->limit, err);
+    if (rc == MDM_OK) {
+        rc = mdm_api_query(call, "serial", &f->serial, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_api_query(call, "q", &f->text, err);
+    }
+    if (rc == MDM_OK) {
+        rc = read_type(call, &f->type, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_api_query(call, "enabled", &value, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_api_flag(call, "enabled", &enabled, err);
+        f->enabled = value.s == NULL ? -1 : enabled ? 1 : 0;
+    }
+    return rc;
 }
 
 mdm_rc mdm_api_enrollment_list(mdm_api_call_t *call, mdm_err_t *err)
@@ -123,9 +172,10 @@ mdm_rc mdm_api_enrollment_list(mdm_api_call_t *call, mdm_err_t *err)
     size_t i;
     mdm_rc rc;
 
-    rc = mdm_api_page(call, &job.after, &job.limit, err);
+    rc = read_filter(call, &job.filter, err);
     if (rc == MDM_OK) {
-        job.rows = mdm_arena_alloc(call->arena, job.limit * sizeof(*job.rows));
+        job.rows = mdm_arena_alloc(call->arena,
+                                   job.filter.limit * sizeof(*job.rows));
         rc = job.rows != NULL
                  ? mdm_store_read(call->server->store, read_list, &job, err)
                  : mdm_err_nomem(err);
@@ -139,10 +189,9 @@ mdm_rc mdm_api_enrollment_list(mdm_api_call_t *call, mdm_err_t *err)
     }
     json = json_object();
     json_object_set_new(json, "enrollments", list);
-    if (job.n == job.limit) {
+    if (job.next != 0) {
         json_object_set_new(json, "next_cursor",
-                            json_sprintf("%lld",
-                                         (long long)job.rows[job.n - 1].eid));
+                            json_sprintf("%lld", (long long)job.next));
     }
     return mdm_api_reply(call, 200, json, err);
 }

@@ -151,6 +151,11 @@ static mdm_rc token_update(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
         rc = mdm_store_token_update(tx, job->poll.eid, job->msg, job->raw,
                                     job->now_us, &job->result->tally, err);
     }
+    if (rc == MDM_OK && !mdm_channel_is_user(job->msg->channel.type)) {
+        rc = mdm_store_identity_settle(tx, job->poll.device_eid,
+                                       job->speaker->identity.fingerprint,
+                                       err);
+    }
     if (rc == MDM_OK) {
         rc = push_if_waiting(tx, job, err);
     }

@@ -7,8 +7,9 @@
  *   any --CheckOut--> disabled --Authenticate--> authenticating
  *
  * A certificate is bound to the device part of the id at Authenticate, by the
- * SHA-256 of its DER; every later message must come under the certificate
- * bound last.  Any thread; blocks on the store.
+ * SHA-256 of its DER.  Until the TokenUpdate that follows, the former one is
+ * accepted as well, because a device may roll a profile replacement back;
+ * from then on the other one is history.  Any thread; blocks on the store.
  */
 #ifndef MDM_ENROLL_H
 #define MDM_ENROLL_H

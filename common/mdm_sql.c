@@ -30,6 +30,7 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     " created_at BIGINT NOT NULL, authenticate_at BIGINT NOT NULL,"
     " disabled_at BIGINT NOT NULL, last_seen BIGINT NOT NULL);"
     "CREATE INDEX enrollment_device ON enrollment(device_eid);"
+    "CREATE INDEX enrollment_serial ON enrollment(serial_number);"
     "CREATE INDEX enrollment_topic ON enrollment(state, topic);"
     "CREATE TABLE identity ("
     " fingerprint BLOB PRIMARY KEY, device_eid BIGINT NOT NULL,"
@@ -103,6 +104,9 @@ static const char *const statements[MDM_SQL_COUNT] = {
         "SELECT " ENROLLMENT_COLUMNS " WHERE e.id = ?1",
     [MDM_SQL_ENROLLMENT_LIST] = "SELECT " ENROLLMENT_COLUMNS
                                 " WHERE e.eid > ?1 ORDER BY e.eid LIMIT ?2",
+    [MDM_SQL_ENROLLMENT_BY_SERIAL] =
+        "SELECT " ENROLLMENT_COLUMNS
+        " WHERE e.serial_number = ?3 AND e.eid > ?1 ORDER BY e.eid LIMIT ?2",
     [MDM_SQL_ENROLLMENT_ADD] =
         "INSERT INTO enrollment (id, device_eid, type, state, life,"
         " token_state, token_at, awaiting_configuration, tally, created_at,"
@@ -146,14 +150,16 @@ static const char *const statements[MDM_SQL_COUNT] = {
         "SELECT device_eid, is_current FROM identity WHERE fingerprint = ?1",
     [MDM_SQL_IDENTITY_RETIRE] =
         "UPDATE identity SET is_current = 0"
-        " WHERE device_eid = ?1 AND fingerprint <> ?2",
+        " WHERE device_eid = ?1 AND is_current = 1 AND fingerprint <> ?2",
     [MDM_SQL_IDENTITY_BIND] =
         "INSERT INTO identity (fingerprint, device_eid, is_current, bound_at,"
         " not_after, certificate) VALUES (?1, ?2, 1, ?3, ?4, ?5)"
-        " ON CONFLICT (fingerprint) DO UPDATE SET is_current = 1",
+        " ON CONFLICT (fingerprint) DO UPDATE SET is_current = 1,"
+        " bound_at = excluded.bound_at",
     [MDM_SQL_IDENTITY_CURRENT] =
         "SELECT fingerprint, not_after, bound_at FROM identity"
-        " WHERE device_eid = ?1 AND is_current = 1",
+        " WHERE device_eid = ?1 AND is_current = 1"
+        " ORDER BY bound_at DESC LIMIT 1",
     [MDM_SQL_COMMAND_ADD] =
         "INSERT INTO command (uuid, request_type, body_s, created_at)"
         " VALUES (?1, ?2, ?3, ?4) RETURNING cid",

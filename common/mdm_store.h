@@ -81,7 +81,7 @@ typedef struct mdm_poll {
     mdm_enrollment_state_t state;
     mdm_enrollment_state_t device_state;
     bool bound;       /* the certificate is this device's ... */
-    bool current;     /* ... and its current one */
+    bool current;     /* ... and not a former one */
     bool bound_elsewhere;
     bool push_due;
     bool has_command; /* something deliverable waits */
@@ -149,10 +149,22 @@ typedef struct mdm_enrollment {
 /* MDM_ENOTFOUND. */
 mdm_rc mdm_store_enrollment_get(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
                                 mdm_enrollment_t *row_r, mdm_err_t *err);
-/* Up to `limit` rows behind eid `after`, in that order. */
-mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx, int64_t after, size_t limit,
+/* Which rows a list is about; absent strings and -1 mean any. */
+typedef struct mdm_enrollment_filter {
+    int64_t after;  /* rows behind this eid, in its order */
+    size_t limit;
+    mdm_str_t serial;
+    mdm_str_t text; /* part of id, serial, device or user name, any case */
+    int enabled;    /* 1, 0 or -1 */
+    int type;       /* mdm_channel_type_t or -1 */
+} mdm_enrollment_filter_t;
+
+/* Up to filter->limit rows.  Looks at a bounded number of rows, so a page may
+ * hold fewer than there are: *next_r is where to go on, 0 at the end. */
+mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx,
+                                 const mdm_enrollment_filter_t *filter,
                                  mdm_arena_t *arena, mdm_enrollment_t *rows,
-                                 size_t *n_r, mdm_err_t *err);
+                                 size_t *n_r, int64_t *next_r, mdm_err_t *err);
 
 /* ---- identities --------------------------------------------------------- */
 
@@ -161,11 +173,17 @@ mdm_rc mdm_store_identity_get(mdm_tx_t *tx,
                               const unsigned char fp[MDM_SHA256_LEN],
                               int64_t *device_eid_r, bool *current_r,
                               mdm_err_t *err);
-/* Makes it the device's current certificate; the others become history. */
+/* Binds it to the device.  A former certificate stays valid beside it until
+ * mdm_store_identity_settle(): a profile replacement may be rolled back. */
 mdm_rc mdm_store_identity_bind(mdm_tx_t *tx, int64_t device_eid,
                                const unsigned char fp[MDM_SHA256_LEN],
                                int64_t not_after_us, mdm_str_t der,
                                int64_t now_us, mdm_err_t *err);
+
+/* The certificate was used for a TokenUpdate: the others become history. */
+mdm_rc mdm_store_identity_settle(mdm_tx_t *tx, int64_t device_eid,
+                                 const unsigned char fp[MDM_SHA256_LEN],
+                                 mdm_err_t *err);
 
 /* ---- commands ----------------------------------------------------------- */
 

@@ -10,6 +10,8 @@
 #include "mdm_str.h"
 
 #define WHERE_SIZE 64
+/* Rows one list call looks at. */
+#define SCAN_MAX 10000
 
 static mdm_str_t fp_str(const unsigned char fp[MDM_SHA256_LEN])
 {
@@ -277,23 +279,76 @@ mdm_rc mdm_store_enrollment_get(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
     return rc;
 }
 
-mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx, int64_t after, size_t limit,
-                                 mdm_arena_t *arena, mdm_enrollment_t *rows,
-                                 size_t *n_r, mdm_err_t *err)
+static char fold(char c)
 {
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+static bool holds(mdm_str_t text, mdm_str_t part)
+{
+    size_t i;
+    size_t j;
+
+    for (i = 0; i + part.n <= text.n; i++) {
+        for (j = 0; j < part.n && fold(text.s[i + j]) == fold(part.s[j]);
+             j++) {
+        }
+        if (j == part.n) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Judged on the columns, before anything is copied. */
+static bool matches(const mdm_query_t *q, const mdm_enrollment_filter_t *f)
+{
+    static const int columns[] = {1, 10, 11, 17};
+    bool enabled = mdm_query_int(q, 4) == MDM_ENROLLMENT_ENROLLED;
+    size_t i;
+
+    if ((f->enabled >= 0 && enabled != (f->enabled > 0)) ||
+        (f->type >= 0 && mdm_query_int(q, 3) != f->type)) {
+        return false;
+    }
+    for (i = 0; f->text.s != NULL && i < MDM_ARRAY_LEN(columns); i++) {
+        if (holds(mdm_query_str(q, columns[i]), f->text)) {
+            return true;
+        }
+    }
+    return f->text.s == NULL;
+}
+
+mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx,
+                                 const mdm_enrollment_filter_t *filter,
+                                 mdm_arena_t *arena, mdm_enrollment_t *rows,
+                                 size_t *n_r, int64_t *next_r, mdm_err_t *err)
+{
+    int64_t looked = 0;
+    int64_t last = 0;
     mdm_query_t q;
     bool row;
     mdm_rc rc;
 
     *n_r = 0;
-    mdm_query_begin(&q, tx, MDM_SQL_ENROLLMENT_LIST, err, "ii", after,
-                    (int64_t)limit);
-    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row && *n_r < limit) {
-        if (!read_row(&q, arena, &rows[(*n_r)++])) {
-            rc = mdm_err_nomem(err);
+    if (filter->serial.s != NULL) {
+        mdm_query_begin(&q, tx, MDM_SQL_ENROLLMENT_BY_SERIAL, err, "iit",
+                        filter->after, (int64_t)SCAN_MAX, filter->serial);
+    } else {
+        mdm_query_begin(&q, tx, MDM_SQL_ENROLLMENT_LIST, err, "ii",
+                        filter->after, (int64_t)SCAN_MAX);
+    }
+    while (*n_r < filter->limit &&
+           (rc = mdm_query_row(&q, &row)) == MDM_OK && row) {
+        last = mdm_query_int(&q, 0);
+        looked++;
+        if (matches(&q, filter) && !read_row(&q, arena, &rows[(*n_r)++])) {
+            q.rc = mdm_err_nomem(err);
             break;
         }
     }
+    *next_r = *n_r == filter->limit || looked == SCAN_MAX ? last : 0;
+    rc = q.rc;
     mdm_query_end(&q);
     return rc;
 }
@@ -322,15 +377,16 @@ mdm_rc mdm_store_identity_bind(mdm_tx_t *tx, int64_t device_eid,
                                int64_t not_after_us, mdm_str_t der,
                                int64_t now_us, mdm_err_t *err)
 {
-    mdm_rc rc;
+    return mdm_sql_run(tx, MDM_SQL_IDENTITY_BIND, NULL, err, "biiib",
+                       fp_str(fp), device_eid, now_us, not_after_us, der);
+}
 
-    rc = mdm_sql_run(tx, MDM_SQL_IDENTITY_RETIRE, NULL, err, "ib", device_eid,
-                     fp_str(fp));
-    if (rc == MDM_OK) {
-        rc = mdm_sql_run(tx, MDM_SQL_IDENTITY_BIND, NULL, err, "biiib",
-                         fp_str(fp), device_eid, now_us, not_after_us, der);
-    }
-    return rc;
+mdm_rc mdm_store_identity_settle(mdm_tx_t *tx, int64_t device_eid,
+                                 const unsigned char fp[MDM_SHA256_LEN],
+                                 mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_IDENTITY_RETIRE, NULL, err, "ib",
+                       device_eid, fp_str(fp));
 }
 
 /* ---- lease -------------------------------------------------------------- */

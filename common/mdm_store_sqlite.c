@@ -28,6 +28,8 @@
 
 /* Waits for another program's lock outside a transaction of ours. */
 #define READ_WAIT_US (2 * MDM_SEC)
+/* Waits for other starting processes. */
+#define OPEN_WAIT_US (5 * MDM_SEC)
 
 typedef struct conn {
     sqlite3 *db;
@@ -125,6 +127,59 @@ static mdm_rc open_lock(conn_t *c, const char *path, mdm_err_t *err)
     return MDM_OK;
 }
 
+static void drop_ticket(conn_t *c)
+{
+    (void)flock(c->lock_fd, LOCK_UN);
+}
+
+static mdm_rc take_ticket(conn_t *c, mdm_err_t *err)
+{
+    while (flock(c->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_STORE_FAULT,
+                               "cannot lock the database: %s",
+                               strerror(errno));
+        }
+        if (mdm_mono_us(NULL) >= c->until_us) {
+            return mdm_err_set(err, MDM_EBUSY, MDM_MSG_STORE_SLOW,
+                               "another process held the database too long");
+        }
+        short_sleep(&c->dice, 300);
+    }
+    return MDM_OK;
+}
+
+/* SQLite does not wait while it changes a new database to a write-ahead log:
+ * processes that start together do so one after the other.  A writer is
+ * always opened before the readers of its process. */
+static mdm_rc prepare_conn(conn_t *c, bool writer, mdm_err_t *err)
+{
+    int64_t until = mdm_mono_us(NULL) + OPEN_WAIT_US;
+    mdm_rc rc = MDM_OK;
+
+    (void)sqlite3_extended_result_codes(c->db, 1);
+    (void)sqlite3_busy_handler(c->db, on_busy, c);
+    c->until_us = until;
+    if (writer) {
+        rc = take_ticket(c, err);
+    }
+    while (rc == MDM_OK) {
+        rc = run(c,
+                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                 "PRAGMA temp_store = MEMORY;",
+                 err);
+        if (rc != MDM_EBUSY || mdm_mono_us(NULL) >= until) {
+            break;
+        }
+        short_sleep(&c->dice, 5000);
+        rc = MDM_OK;
+    }
+    if (writer) {
+        drop_ticket(c);
+    }
+    return rc;
+}
+
 static mdm_rc open_conn(const char *url, const char *dir, bool writer,
                         void **conn_r, mdm_err_t *err)
 {
@@ -153,13 +208,7 @@ static mdm_rc open_conn(const char *url, const char *dir, bool writer,
         rc = open_lock(c, path, err);
     }
     if (rc == MDM_OK) {
-        (void)sqlite3_extended_result_codes(c->db, 1);
-        /* Before journal_mode, or several starting processes collide. */
-        (void)sqlite3_busy_handler(c->db, on_busy, c);
-        rc = run(c,
-                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                 "PRAGMA temp_store = MEMORY;",
-                 err);
+        rc = prepare_conn(c, writer, err);
     }
     if (rc != MDM_OK) {
         close_conn(c);
@@ -167,28 +216,6 @@ static mdm_rc open_conn(const char *url, const char *dir, bool writer,
     }
     *conn_r = c;
     return MDM_OK;
-}
-
-static mdm_rc take_ticket(conn_t *c, mdm_err_t *err)
-{
-    while (flock(c->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR) {
-            return mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_STORE_FAULT,
-                               "cannot lock the database: %s",
-                               strerror(errno));
-        }
-        if (mdm_mono_us(NULL) >= c->until_us) {
-            return mdm_err_set(err, MDM_EBUSY, MDM_MSG_STORE_SLOW,
-                               "another process held the database too long");
-        }
-        short_sleep(&c->dice, 300);
-    }
-    return MDM_OK;
-}
-
-static void drop_ticket(conn_t *c)
-{
-    (void)flock(c->lock_fd, LOCK_UN);
 }
 
 static mdm_rc begin(void *arg, int64_t until_us, mdm_err_t *err)

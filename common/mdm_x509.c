@@ -260,6 +260,36 @@ static mdm_rc write_pair(STACK_OF(X509) *certs, EVP_PKEY *key,
     return rc;
 }
 
+/* Two files put together without a newline between them leave the end of
+ * one block and the begin of the next in one line: "-----" "-----BEGIN". */
+static mdm_rc unglue(mdm_str_t pem, mdm_arena_t *arena, mdm_str_t *out_r,
+                     mdm_err_t *err)
+{
+    static const char seam[] = "----------BEGIN ";
+    mdm_str_t rest = pem;
+    mdm_buf_t buf;
+    const char *at;
+    size_t n;
+
+    *out_r = pem;
+    if (pem.n > PEM_MAX ||
+        memmem(pem.s, pem.n, seam, sizeof(seam) - 1) == NULL) {
+        return MDM_OK;
+    }
+    mdm_buf_init_secret(&buf, 2 * PEM_MAX);
+    while (rest.n > 0) {
+        at = memmem(rest.s, rest.n, seam, sizeof(seam) - 1);
+        n = at != NULL ? (size_t)(at - rest.s) + 5 : rest.n;
+        (void)mdm_buf_append(&buf, rest.s, n);
+        (void)mdm_buf_puts(&buf, "\n");
+        rest.s += n;
+        rest.n -= n;
+    }
+    n = buf.rc == MDM_OK && mdm_arena_str(arena, mdm_buf_str(&buf), out_r);
+    mdm_buf_clear(&buf);
+    return n != 0 ? MDM_OK : mdm_err_nomem(err);
+}
+
 mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
                         mdm_arena_t *arena, mdm_keypair_t *pair_r,
                         mdm_err_t *err)
@@ -272,7 +302,10 @@ mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
 
     memset(pair_r, 0, sizeof(*pair_r));
     ERR_clear_error();
-    rc = read_certs(pem, &certs, err);
+    rc = unglue(pem, arena, &pem, err);
+    if (rc == MDM_OK) {
+        rc = read_certs(pem, &certs, err);
+    }
     if (rc == MDM_OK) {
         rc = read_key(pem, passphrase, &key, err);
     }
