@@ -136,9 +136,10 @@ mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err) MDM_USE_RESULT;
 /* Tells the background thread to take on nothing new and to give up the
  * lease soon; returns at once.  Requests go on.  Any thread. */
 void mdm_server_stopping(mdm_server_t *server);
-/* Ends the background thread, waiting at most grace_us for pushes in flight,
- * and closes the store.  No request may be running.  Only in the process
- * that started it. */
+/* Takes no more requests, waits at most grace_us for those running and for
+ * pushes in flight, ends the background thread and closes the store.  If
+ * requests outlast that, everything is left as it is to the end of the
+ * process.  Only in the process that started it. */
 void mdm_server_stop(mdm_server_t *server, int64_t grace_us);
 /* Frees; stops first if started in this process.  Sets *server to NULL. */
 void mdm_server_free(mdm_server_t **server);

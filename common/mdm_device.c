@@ -26,6 +26,19 @@ typedef struct call {
 /* Ids come from devices: printable, bounded. */
 #define ID_TEXT 128
 
+/* A certificate named in the configuration may not be in the store yet. */
+static bool topic_is_configured(const mdm_config_t *config, mdm_str_t topic)
+{
+    size_t i;
+
+    for (i = 0; i < config->npush_certs; i++) {
+        if (mdm_str_eq(config->push_certs[i]->topic, topic)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void note_checkin(call_t *call, const mdm_checkin_t *msg,
                          const mdm_enroll_result_t *result)
 {
@@ -44,7 +57,8 @@ static void note_checkin(call_t *call, const mdm_checkin_t *msg,
     } else {
         mdm_log_info(log, "check-in of %s stored", id);
     }
-    if (!result->topic_known) {
+    if (!result->topic_known &&
+        !topic_is_configured(call->server->config, msg->topic)) {
         (void)mdm_err_set(
             &err, MDM_EINVAL, MDM_MSG_TOPIC_UNKNOWN,
             "%s uses the topic %s, for which there is no push certificate: "

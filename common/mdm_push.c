@@ -31,11 +31,10 @@ static const struct {
     {400, "TopicDisallowed", SUSPEND},
     {400, "BadTopic", SUSPEND},
     {400, "MissingTopic", SUSPEND},
-    {400, "IdleTimeout", AT_ONCE},
+    {400, "IdleTimeout", RETRY},
     {403, NULL, SUSPEND},
     {410, NULL, GONE},
     {429, NULL, RETRY},
-    {503, "Shutdown", AT_ONCE},
 };
 
 static action_t look_up(const mdm_apns_outcome_t *o)
@@ -66,10 +65,11 @@ int64_t mdm_push_backoff(int64_t min_us, int64_t max_us, int64_t attempts,
     for (; attempts > 0 && us < max_us; attempts--) {
         us *= 2;
     }
-    if (us > max_us) {
-        us = max_us;
+    if (us < max_us) {
+        return us + us / 4 * (int64_t)(dice % 1024) / 1024;
     }
-    return us - us / 4 * (int64_t)(dice % 1024) / 1024;
+    us = max_us - max_us / 4 * (int64_t)(dice % 1024) / 1024;
+    return us > min_us ? us : min_us;
 }
 
 mdm_push_judgement_t mdm_push_judge(const mdm_apns_outcome_t *outcome,

@@ -29,7 +29,8 @@ mdm_push_judgement_t mdm_push_judge(const mdm_apns_outcome_t *outcome,
                                     const mdm_push_policy_t *policy,
                                     uint32_t dice);
 
-/* min * 2^attempts, at most max, less up to a quarter of jitter. */
+/* min * 2^attempts and up to a quarter of jitter, never outside the bounds by
+ * more than that. */
 int64_t mdm_push_backoff(int64_t min_us, int64_t max_us, int64_t attempts,
                          uint32_t dice);
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "mdm_str.h"
+#include "mdm_thread.h"
 
 const char *mdm_version(void)
 {
@@ -28,7 +29,7 @@ mdm_rc mdm_server_new(const mdm_config_t *main, const mdm_host_t *host,
     server->config = main;
     server->host = host;
     (void)pthread_mutex_init(&server->mutex, NULL);
-    return MDM_OK;
+    return mdm_cond_init(&server->idle, err);
 }
 
 static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
@@ -96,19 +97,68 @@ void mdm_server_stopping(mdm_server_t *server)
     }
 }
 
+/* A host that is told to stop at once does not wait for its request threads:
+ * they must not find the store gone.  False: some are running still. */
+static bool wait_for_requests(mdm_server_t *server, int64_t until_us)
+{
+    bool idle;
+
+    (void)pthread_mutex_lock(&server->mutex);
+    server->ending = true;
+    while (server->running > 0 && mdm_mono_us(NULL) < until_us) {
+        (void)mdm_cond_wait_until(&server->idle, &server->mutex, until_us);
+    }
+    idle = server->running == 0;
+    (void)pthread_mutex_unlock(&server->mutex);
+    return idle;
+}
+
 void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
 {
-    if (is_started(server)) {
-        mdm_dispatch_stop(&server->dispatch, grace_us);
-        mdm_store_free(&server->store);
-        server->started_by = 0;
+    int64_t until = mdm_mono_us(NULL) + grace_us;
+
+    if (!is_started(server)) {
+        return;
     }
+    if (!wait_for_requests(server, until)) {
+        /* The process ends under them; what is not committed is repeated by
+         * the devices, claims and lease run out. */
+        return;
+    }
+    mdm_dispatch_stop(&server->dispatch, until - mdm_mono_us(NULL));
+    mdm_store_free(&server->store);
+    server->started_by = 0;
+}
+
+static bool enter(mdm_server_t *server)
+{
+    bool ok;
+
+    (void)pthread_mutex_lock(&server->mutex);
+    ok = !server->ending;
+    server->running += ok ? 1U : 0U;
+    (void)pthread_mutex_unlock(&server->mutex);
+    return ok;
+}
+
+static void leave(mdm_server_t *server)
+{
+    (void)pthread_mutex_lock(&server->mutex);
+    if (--server->running == 0 && server->ending) {
+        (void)pthread_cond_broadcast(&server->idle);
+    }
+    (void)pthread_mutex_unlock(&server->mutex);
 }
 
 void mdm_server_free(mdm_server_t **server)
 {
     if (*server != NULL) {
         mdm_server_stop(*server, MDM_SEC);
+        if (is_started(*server)) {
+            *server = NULL; /* requests are running: left to the process */
+            return;
+        }
+        (void)pthread_cond_destroy(&(*server)->idle);
         (void)pthread_mutex_destroy(&(*server)->mutex);
         free(*server);
         *server = NULL;
@@ -160,20 +210,12 @@ static void device_fault(mdm_server_t *server, const mdm_request_t *request,
     mdm_http_error(response, MDM_AUDIENCE_DEVICE, err);
 }
 
-void mdm_server_handle(mdm_server_t *server, const mdm_request_t *request,
-                       mdm_response_t *response)
+static void handle(mdm_server_t *server, const mdm_request_t *request,
+                   mdm_response_t *response)
 {
-    mdm_arena_t *arena = mdm_arena_new(true);
     mdm_err_t err;
     mdm_rc rc;
 
-    memset(response, 0, sizeof(*response));
-    response->arena = arena;
-    if (arena == NULL || !is_started(server)) {
-        mdm_response_clear(response);
-        mdm_response_refuse(response, 503);
-        return;
-    }
     if (request->location->role == MDM_ROLE_API) {
         mdm_api_handle(server, request, response);
         return;
@@ -184,6 +226,20 @@ void mdm_server_handle(mdm_server_t *server, const mdm_request_t *request,
         err.rc = rc;
         device_fault(server, request, response, &err);
     }
+}
+
+void mdm_server_handle(mdm_server_t *server, const mdm_request_t *request,
+                       mdm_response_t *response)
+{
+    memset(response, 0, sizeof(*response));
+    response->arena = mdm_arena_new(true);
+    if (response->arena == NULL || !is_started(server) || !enter(server)) {
+        mdm_response_clear(response);
+        mdm_response_refuse(response, 503);
+        return;
+    }
+    handle(server, request, response);
+    leave(server);
 }
 
 void mdm_response_refuse(mdm_response_t *response, int status)

@@ -28,7 +28,10 @@ struct mdm_server {
     pid_t started_by; /* 0: not started */
     mdm_store_t *store;
     mdm_dispatch_t *dispatch;
-    pthread_mutex_t mutex; /* guards the limits */
+    pthread_mutex_t mutex; /* guards what follows */
+    pthread_cond_t idle;   /* no request is running */
+    unsigned running;
+    bool ending; /* takes no more requests */
     mdm_log_limit_t limits[MDM_REPEAT_COUNT];
 };
 

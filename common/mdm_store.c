@@ -228,6 +228,11 @@ static mdm_rc do_open(mdm_store_t *s, mdm_err_t *err)
         if (tx.conn != NULL) {
             s->driver->close(tx.conn);
         }
+        /* Whatever failed, it means that the store is away. */
+        if (err->id != MDM_MSG_STORE_NEWER &&
+            err->id != MDM_MSG_SECRET_KEY_WRONG) {
+            err->id = MDM_MSG_STORE_UNAVAILABLE;
+        }
         return rc;
     }
     if (from < MDM_SCHEMA_VERSION) {

@@ -187,6 +187,7 @@ static mdm_rc open_conn(const char *url, const char *dir, bool writer,
     conn_t *c = calloc(1, sizeof(*c));
     mdm_rc rc = MDM_OK;
     int code;
+    int fd;
 
     *conn_r = NULL;
     if (c == NULL) {
@@ -195,6 +196,12 @@ static mdm_rc open_conn(const char *url, const char *dir, bool writer,
     (void)snprintf(path, sizeof(path), "%s%s%s", url[0] == '/' ? "" : dir,
                    url[0] == '/' ? "" : "/", url);
     c->lock_fd = -1;
+    /* SQLite would make it readable by the group; its other files get the
+     * mode of this one. */
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        close(fd);
+    }
     c->dice = (uint32_t)mdm_mono_us(NULL) ^ (uint32_t)getpid() << 16;
     code = sqlite3_open_v2(path, &c->db,
                            SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
