@@ -272,7 +272,7 @@ void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
     if (rc == MDM_EUNAUTHORIZED || err.id == MDM_MSG_API_NO_TOKENS) {
         mdm_server_log(server, request, MDM_REPEAT_API, MDM_LOG_WARNING,
                        MDM_MSG_API_DENIED, &err);
-    } else if (mdm_http_is_ours(rc)) {
+    } else if (mdm_http_is_ours(rc) && err.id != MDM_MSG_STORE_UNAVAILABLE) {
         mdm_server_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
                        MDM_MSG_STORE_FAULT, &err);
     }

@@ -22,7 +22,10 @@ static mdm_rc look(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 
     rc = mdm_store_lease_get(tx, mdm_str_from(job->lease->name), job->arena,
                              &holder, &job->expires_us, err);
+    /* An end that lies too far ahead was written before the clock was set
+     * back, by a holder that would have renewed it since. */
     job->free = job->expires_us <= job->now_us ||
+                job->expires_us > job->now_us + 2 * job->lease->life_us ||
                 mdm_str_is(holder, job->lease->holder);
     return rc;
 }

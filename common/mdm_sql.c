@@ -285,7 +285,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
         "INSERT INTO lease (name, holder, expires) VALUES (?1, ?2, ?4)"
         " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder,"
         " expires = excluded.expires"
-        " WHERE lease.holder = ?2 OR lease.expires <= ?3",
+        " WHERE lease.holder = ?2 OR lease.expires <= ?3"
+        " OR lease.expires > 2 * ?4 - ?3",
     [MDM_SQL_LEASE_DROP] =
         "UPDATE lease SET expires = 0 WHERE name = ?1 AND holder = ?2",
 };
