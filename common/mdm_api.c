@@ -270,11 +270,11 @@ void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
         mdm_http_header(response, "WWW-Authenticate", "Basic realm=\"mdm\"");
     }
     if (rc == MDM_EUNAUTHORIZED || err.id == MDM_MSG_API_NO_TOKENS) {
-        mdm_server_log(server, request, MDM_REPEAT_API, MDM_LOG_WARNING,
-                       MDM_MSG_API_DENIED, &err);
+        mdm_edge_log(server, request, MDM_REPEAT_API, MDM_LOG_WARNING,
+                     MDM_MSG_API_DENIED, &err);
     } else if (mdm_http_is_ours(rc) && err.id != MDM_MSG_STORE_UNAVAILABLE) {
-        mdm_server_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
-                       MDM_MSG_STORE_FAULT, &err);
+        mdm_edge_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
+                     MDM_MSG_STORE_FAULT, &err);
     }
     mdm_http_error(response, MDM_AUDIENCE_API, &err);
 }

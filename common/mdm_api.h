@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-#include "mdm_server.h"
+#include "mdm_edge.h"
 
 #define MDM_API_SEGMENTS_MAX 6
 /* Targets of one call; a URL longer than this many ids does not reach us. */
@@ -22,6 +22,11 @@ typedef struct mdm_api_call {
     size_t nsegments;
     mdm_str_t token_name;
 } mdm_api_call_t;
+
+/* A call of the administration API; answers in every case.  Any thread;
+ * blocks on the store. */
+void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
+                    mdm_response_t *response);
 
 typedef mdm_rc mdm_api_fn(mdm_api_call_t *call, mdm_err_t *err);
 

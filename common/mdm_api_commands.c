@@ -386,7 +386,8 @@ static mdm_rc reply_as_json(mdm_api_call_t *call, mdm_str_t raw,
     mdm_buf_init_secret(&json, JSON_MAX);
     rc = mdm_plist_to_json(raw, &call->request->location->plist_limits, &json,
                            err);
-    if (rc == MDM_OK && !mdm_arena_str(call->arena, mdm_buf_str(&json), &body)) {
+    if (rc == MDM_OK &&
+        !mdm_arena_str(call->arena, mdm_buf_str(&json), &body)) {
         rc = mdm_err_nomem(err);
     }
     mdm_buf_clear(&json);

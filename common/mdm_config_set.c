@@ -225,24 +225,16 @@ static mdm_rc parse_token(mdm_config_t *c, mdm_str_t line,
     return MDM_OK;
 }
 
-static mdm_rc set_tokens(mdm_config_t *c, const char *arg, mdm_err_t *err)
+/* Every line that is neither empty nor a comment. */
+static mdm_rc parse_tokens(mdm_config_t *c, mdm_str_t text,
+                           mdm_api_tokens_t *all, unsigned *line_r,
+                           mdm_err_t *err)
 {
-    mdm_api_tokens_t *all = mdm_arena_alloc(c->arena, sizeof(*all));
-    mdm_str_t text = MDM_STR_NONE;
     mdm_str_t line;
-    unsigned number = 0;
-    mdm_rc rc;
+    mdm_rc rc = MDM_OK;
 
-    rc = all != NULL ? read_file(c, arg, &text, err) : mdm_err_nomem(err);
-    if (rc == MDM_OK) {
-        all->tokens =
-            mdm_arena_alloc(c->arena, MDM_API_TOKENS_MAX * sizeof(*all->tokens));
-        rc = all->tokens != NULL ? MDM_OK : mdm_err_nomem(err);
-    }
-    mdm_str_t whole = text;
-    while (rc == MDM_OK && text.s != NULL) {
+    for (*line_r = 1; rc == MDM_OK && text.s != NULL; (*line_r)++) {
         line = mdm_str_split(&text, '\n');
-        number++;
         if (line.n > 0 && line.s[line.n - 1] == '\r') {
             line.n--;
         }
@@ -251,14 +243,32 @@ static mdm_rc set_tokens(mdm_config_t *c, const char *arg, mdm_err_t *err)
             continue;
         }
         if (all->n == MDM_API_TOKENS_MAX) {
-            rc = mdm_err_set(err, MDM_ECONFIG, 0, "more than %d tokens",
-                             MDM_API_TOKENS_MAX);
-        } else if (parse_token(c, line, &all->tokens[all->n++], err) !=
-                   MDM_OK) {
-            rc = mdm_err_prefix(err, "%s, line %u", arg, number);
+            return mdm_err_set(err, MDM_ECONFIG, 0, "more than %d tokens",
+                               MDM_API_TOKENS_MAX);
         }
+        rc = parse_token(c, line, &all->tokens[all->n++], err);
     }
-    mdm_wipe((void *)(uintptr_t)whole.s, whole.n);
+    return rc;
+}
+
+static mdm_rc set_tokens(mdm_config_t *c, const char *arg, mdm_err_t *err)
+{
+    mdm_api_tokens_t *all = mdm_arena_alloc(c->arena, sizeof(*all));
+    mdm_str_t text = MDM_STR_NONE;
+    unsigned line = 0;
+    mdm_rc rc;
+
+    rc = all != NULL ? read_file(c, arg, &text, err) : mdm_err_nomem(err);
+    if (rc == MDM_OK) {
+        all->tokens = mdm_arena_alloc(
+            c->arena, MDM_API_TOKENS_MAX * sizeof(*all->tokens));
+        rc = all->tokens != NULL ? MDM_OK : mdm_err_nomem(err);
+    }
+    if (rc == MDM_OK && parse_tokens(c, text, all, &line, err) != MDM_OK) {
+        (void)mdm_err_prefix(err, "%s, line %u", arg, line - 1);
+        rc = MDM_ECONFIG;
+    }
+    mdm_wipe((void *)(uintptr_t)text.s, text.n);
     if (rc == MDM_OK && all->n == 0) {
         rc = mdm_err_set(err, MDM_ECONFIG, 0,
                          "%s holds no line of the form name:token", arg);

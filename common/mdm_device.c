@@ -2,7 +2,7 @@
  * mdm_device.c - the device roles: which half of the protocol a request
  * belongs to, who sends it, and the answer.  Blocks on the store; any thread.
  */
-#include "mdm_server.h"
+#include "mdm_device.h"
 
 #include "mdm_auth.h"
 #include "mdm_checkin.h"
@@ -64,8 +64,8 @@ static void note_checkin(call_t *call, const mdm_checkin_t *msg,
             "%s uses the topic %s, for which there is no push certificate: "
             "it cannot be woken",
             id, mdm_str_printable(msg->topic, topic, sizeof(topic)));
-        mdm_server_log(call->server, call->request, MDM_REPEAT_TOPIC,
-                       MDM_LOG_WARNING, MDM_MSG_TOPIC_UNKNOWN, &err);
+        mdm_edge_log(call->server, call->request, MDM_REPEAT_TOPIC,
+                     MDM_LOG_WARNING, MDM_MSG_TOPIC_UNKNOWN, &err);
     }
 }
 
@@ -130,8 +130,8 @@ static void note_report(call_t *call, const mdm_report_t *report,
     } else {
         return;
     }
-    mdm_server_log(call->server, call->request, MDM_REPEAT_REPORT,
-                   MDM_LOG_WARNING, MDM_MSG_REPORT_DAMAGED, &err);
+    mdm_edge_log(call->server, call->request, MDM_REPEAT_REPORT,
+                 MDM_LOG_WARNING, MDM_MSG_REPORT_DAMAGED, &err);
 }
 
 static mdm_rc report(call_t *call, mdm_err_t *err)

@@ -2,14 +2,15 @@
  * mdm_server.c - the server object: made in the parent, started in a worker,
  * asked by its request threads, stopped at its end.
  */
-#include "mdm_server.h"
+#include "mdm_edge.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "mdm_str.h"
+#include "mdm_api.h"
+#include "mdm_device.h"
 #include "mdm_thread.h"
 
 const char *mdm_version(void)
@@ -165,31 +166,6 @@ void mdm_server_free(mdm_server_t **server)
     }
 }
 
-void mdm_server_log(mdm_server_t *server, const mdm_request_t *request,
-                    mdm_repeat_t kind, mdm_level_t level, mdm_msg_t id,
-                    const mdm_err_t *err)
-{
-    mdm_err_t line = *err;
-    uint64_t held = 0;
-    size_t n;
-    bool pass;
-
-    (void)pthread_mutex_lock(&server->mutex);
-    pass = mdm_log_limit_pass(&server->limits[kind], mdm_mono_us(NULL),
-                              60 * MDM_SEC, &held);
-    (void)pthread_mutex_unlock(&server->mutex);
-    if (!pass) {
-        return;
-    }
-    if (held > 0) {
-        n = strlen(line.text);
-        (void)snprintf(line.text + n, sizeof(line.text) - n,
-                       " (%llu more such lines held back)",
-                       (unsigned long long)held);
-    }
-    mdm_log_err(request->log, level, id, &line);
-}
-
 /* A device's fault is logged by its kind; the device reads little. */
 static void device_fault(mdm_server_t *server, const mdm_request_t *request,
                          mdm_response_t *response, const mdm_err_t *err)
@@ -197,12 +173,12 @@ static void device_fault(mdm_server_t *server, const mdm_request_t *request,
     if (mdm_http_is_ours(err->rc) || err->rc == MDM_ECONFLICT) {
         /* The store has told already that it is away. */
         if (err->id != MDM_MSG_STORE_UNAVAILABLE) {
-            mdm_server_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
-                           MDM_MSG_STORE_FAULT, err);
+            mdm_edge_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
+                         MDM_MSG_STORE_FAULT, err);
         }
     } else if (err->rc == MDM_EIDENTITY || err->rc == MDM_EDENIED) {
-        mdm_server_log(server, request, MDM_REPEAT_IDENTITY, MDM_LOG_WARNING,
-                       MDM_MSG_IDENTITY_REFUSED, err);
+        mdm_edge_log(server, request, MDM_REPEAT_IDENTITY, MDM_LOG_WARNING,
+                     MDM_MSG_IDENTITY_REFUSED, err);
     } else {
         mdm_log_info(request->log, "a device request was refused (%s): %s",
                      mdm_rc_name(err->rc), err->text);

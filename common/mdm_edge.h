@@ -1,8 +1,9 @@
 /*
- * mdm_server.h - the server object, for the edge's handlers.
+ * mdm_edge.h - what the handlers of the roles share: the server object and
+ * its rate-limited log.  Made and ended by mdm_server.c.
  */
-#ifndef MDM_SERVER_H
-#define MDM_SERVER_H
+#ifndef MDM_EDGE_H
+#define MDM_EDGE_H
 
 #include <pthread.h>
 #include <sys/types.h>
@@ -36,15 +37,8 @@ struct mdm_server {
 };
 
 /* Logs a fault that may repeat: one line a minute with a count. */
-void mdm_server_log(mdm_server_t *server, const mdm_request_t *request,
-                    mdm_repeat_t kind, mdm_level_t level, mdm_msg_t id,
-                    const mdm_err_t *err);
-
-/* A device's message on the roles mdm, server and checkin. */
-mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
-                         mdm_response_t *response, mdm_err_t *err);
-/* A call of the administration API; answers in every case. */
-void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
-                    mdm_response_t *response);
+void mdm_edge_log(mdm_server_t *server, const mdm_request_t *request,
+                  mdm_repeat_t kind, mdm_level_t level, mdm_msg_t id,
+                  const mdm_err_t *err);
 
 #endif

@@ -1,0 +1,33 @@
+/*
+ * mdm_edge.c - lines that a fault may bring with every request: one a minute.
+ * Any request thread.
+ */
+#include "mdm_edge.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void mdm_edge_log(mdm_server_t *server, const mdm_request_t *request,
+                  mdm_repeat_t kind, mdm_level_t level, mdm_msg_t id,
+                  const mdm_err_t *err)
+{
+    mdm_err_t line = *err;
+    uint64_t held = 0;
+    size_t n;
+    bool pass;
+
+    (void)pthread_mutex_lock(&server->mutex);
+    pass = mdm_log_limit_pass(&server->limits[kind], mdm_mono_us(NULL),
+                              60 * MDM_SEC, &held);
+    (void)pthread_mutex_unlock(&server->mutex);
+    if (!pass) {
+        return;
+    }
+    if (held > 0) {
+        n = strlen(line.text);
+        (void)snprintf(line.text + n, sizeof(line.text) - n,
+                       " (%llu more such lines held back)",
+                       (unsigned long long)held);
+    }
+    mdm_log_err(request->log, level, id, &line);
+}
