@@ -68,7 +68,7 @@ def test_device_certificate_is_no_credential(server, enroll, log):
 
 
 def test_without_token_file(own_server, log):
-    log.expect("MDM0601")
+    log.expect("MDM0601", "MDM0003")
     server = own_server([("/mdmapi/", "API_TOKEN_FILE", None)],
                         wait_store=False)
     api = server.api("whatever")

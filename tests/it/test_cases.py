@@ -16,7 +16,7 @@ import uuid
 
 import pytest
 from helpers import command_plist, enrolled_ids, offered, table_rows
-from mdmtest.device import CHECKIN, COMMAND, Device
+from mdmtest.device import CHECKIN, COMMAND, Channel, Device
 
 CASES = os.path.abspath(os.path.join(os.path.dirname(__file__), "..",
                                      "cases"))
@@ -155,13 +155,15 @@ def kind_of(data):
     """check-in, report, command or None, from the raw bytes."""
     if data.startswith(b"bplist"):
         return None
-    ids = b"<key>UDID</key>" in data or b"<key>EnrollmentID</key>" in data
+    # Fragments that lack what every check-in has are no check-ins.
+    whole = b"<key>Topic</key>" in data and (
+        b"<key>UDID</key>" in data or b"<key>EnrollmentID</key>" in data)
     if b"<key>Command</key>" in data or b"RequestType</key>" in data:
         return "command"
     if re.search(rb"<key>Status</key>", data) and \
             b"MessageType" not in data:
         return "report"
-    if b"MessageType" in data and ids:
+    if b"MessageType" in data and whole:
         return "checkin"
     return None
 
@@ -195,6 +197,10 @@ def test_file(row, kind, watched):
         return
     device = stage.device(keys_of(data) if row["file"].startswith("mdm/")
                           else None)
+    if what == "report" and "UserID" in keys_of(data):
+        user = {k: v for k, v in keys_of(data).items()
+                if k in ("UDID", "UserID", "UserShortName")}
+        assert Channel(device, user).token_update().status == 200
     if what is not None:
         check(stage, kind, row, device, what, data, what)
         return
@@ -205,7 +211,7 @@ def test_file(row, kind, watched):
         same_in_both(kind, (row["file"], half), reply.status)
     # ... and as a value inside a message the reader's verdict counts.
     inner = re.search(rb"<plist[^>]*>(.*)</plist>", data, re.S)
-    if inner and not data.startswith(b"bplist"):
+    if inner and row["expect"] != "reject-message":
         head = data[:data.index(b"<plist")]
         keep_head = head if b"[" in head else b""
         message = ((keep_head or HEAD[:HEAD.index(b"<plist")])

@@ -18,7 +18,7 @@ GOOD = {
     "SECRET_KEY_FILE": [["{secret}"]],
     "DEVICE_CA_CERTIFICATE": [["{device_ca}"], ["{two_cas}"]],
     "PLIST_LIMITS": [["size=8m"], ["depth=32"], ["items=1000"],
-                     ["size=1k", "depth=64", "items=5"]],
+                     ["size=1k", "depth=64", "items=100"]],
     "API_TOKEN_FILE": [["{tokens}"], ["{hashed_tokens}"]],
     "PUSH": [["on"], ["off"]],
     "PUSH_SERVER": [["localhost"], ["api.push.apple.com:2197"],
@@ -37,13 +37,13 @@ BAD = {
     "STORE": [["mysql:x"], ["sqlite:"], [""], ["mdm.db"]],
     "STATE_DIR": [[""]],
     "STORE_CONNECTIONS": [["0"], ["-1"], ["four"], ["1000000"], ["4x"]],
-    "STORE_TIMEOUT": [["10"], ["soon"], ["-1s"], ["0s"], ["10y"], [""]],
+    "STORE_TIMEOUT": [["soon"], ["-1s"], ["0s"], ["10y"], [""]],
     "SECRET_KEY_FILE": [["{missing}"], ["{short_secret}"],
                         ["{open_secret}"]],
     "DEVICE_CA_CERTIFICATE": [["{missing}"], ["{garbage}"], ["{push_key}"],
                               ["{dir}"]],
     "PLIST_LIMITS": [["size=0"], ["depth=x"], ["items=-1"], ["colour=red"],
-                     ["8m"], ["size=8m", "size=9m"], ["depth=1000000"]],
+                     ["8m"], ["depth=1000000"]],
     "API_TOKEN_FILE": [["{missing}"], ["{no_tokens}"], ["{bad_tokens}"],
                        ["{bad_scope_tokens}"]],
     "PUSH": [["yes"], ["1"], [""]],
@@ -79,7 +79,7 @@ def write(path, text, mode=0o600):
 def files(workdir, pki):
     """The files that GOOD and BAD name."""
     base = os.path.join(workdir, "config-files")
-    os.mkdir(base)
+    os.makedirs(base, exist_ok=True)
     push, other, device = pki.push(), pki.push(), pki.device()
 
     def make(name, text, mode=0o600):

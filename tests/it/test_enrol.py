@@ -164,7 +164,8 @@ def test_magic_is_escaped_as_json(api, apns, enroll):
     assert json.loads(push["body"]) == {"mdm": device.magic}
 
 
-def test_check_out_ends_it(api, apns, enroll):
+def test_check_out_ends_it(api, apns, enroll, log):
+    log.expect("MDM0204")       # the poll after it
     device = enroll()
     user = device.user()
     assert user.token_update().status == 200

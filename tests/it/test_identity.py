@@ -33,11 +33,15 @@ def test_foreign_certificate(make, server, api, pki, log):
 
 
 def test_server_certificate_is_no_identity(server, api, pki, log):
-    """Issued by the device CA, but for another purpose."""
-    log.expect("MDM0204", "MDM0201")
+    """Issued by the device CA, but for another purpose.  Apache stops it in
+    TLS, nginx leaves it to us."""
+    log.expect("MDM0204", "MDM0201", "AH02039")
     wrong = pki.device(usage=ExtendedKeyUsageOID.SERVER_AUTH)
     device = Device(server, wrong, server.push.topic)
-    assert device.authenticate().status == 403
+    try:
+        assert device.authenticate().status == 403
+    except ssl.SSLError:
+        assert server.kind == "apache"
     assert api.enrollment(device.id).status == 404
 
 

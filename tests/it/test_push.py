@@ -27,7 +27,8 @@ def test_retried_until_it_works(status, reason, api, apns, enroll, log):
     third = apns.wait_token(device.token_hex, count=3, timeout=20)
     assert json.loads(third["body"]) == {"mdm": device.magic}
     first = apns.for_token(device.token_hex)[0]
-    assert third["time"] - first["time"] > 0.9      # not at once
+    if reason != "IdleTimeout":     # which means: connect anew and repeat
+        assert third["time"] - first["time"] > 0.9
 
 
 @pytest.mark.parametrize("status,reason", [

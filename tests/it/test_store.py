@@ -20,7 +20,7 @@ def is_our_503(reply):
 
 def test_store_that_cannot_be_opened(own_server, pki, log):
     """From the start: the site works, MDM URLs say 503 and recover."""
-    log.expect("MDM0101", "MDM0102", "MDM0002")
+    log.expect("MDM0101", "MDM0102", "MDM0002", "MDM0205")
     server = own_server(start=False)
     os.mkdir(server.database)       # a directory where the file belongs
     server.start(wait_store=False)
@@ -43,7 +43,7 @@ def test_store_that_cannot_be_opened(own_server, pki, log):
 
 
 def test_state_directory_of_another_user(own_server, pki, log):
-    log.expect("MDM0101", "MDM0102", "MDM0002")
+    log.expect("MDM0101", "MDM0102", "MDM0002", "MDM0205")
     server = own_server(start=False)
     if os.geteuid() == 0:
         os.chown(server.state_dir, 0, 0)
@@ -69,7 +69,7 @@ def test_damaged_database(own_server, pki, log):
     server.own(server.database)
     server.start(wait_store=False)
     device = new_device(server, pki)
-    log.require("MDM0101")
+    assert "not a database" in log.require("MDM0108")
     assert is_our_503(device.authenticate())
     assert server.get_static().status == 200
     device.close()

@@ -33,6 +33,10 @@ NORMAL = {
 }
 
 
+# Lines of level warn or error of the hosts that belong to normal work.
+NORMAL_TEXT = re.compile(r"is buffered to a temporary file")
+
+
 class Line:
     def __init__(self, text):
         self.text = text
@@ -54,7 +58,7 @@ class Line:
         if self.level in QUIET_LEVELS:
             return self.id is None or self.id in NORMAL \
                 or self.level in ("info", "debug")
-        return False
+        return bool(NORMAL_TEXT.search(self.text))
 
 
 def is_declared(line, declared):

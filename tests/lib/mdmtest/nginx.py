@@ -21,12 +21,11 @@ class NginxServer(Server):
         return " ".join([self.table[directive].nginx, *map(quote, args)]) + ";"
 
     def command(self, *more):
+        # What is said of a configuration under test is no line of a running
+        # server's log; it goes to standard error as well.
+        log = self.path("configtest.log") if "-t" in more else self.error_log
         return ["/usr/sbin/nginx", "-p", self.directory, "-c",
-                self.conf_file, "-e", self.error_log, *more]
-
-    def configtest(self):
-        # With -e the messages of -t go to standard error as well.
-        return super().configtest()
+                self.conf_file, "-e", log, *more]
 
     def location(self, path):
         lines = "".join(f"      {x}\n" for x in self.scope_lines(path))
