@@ -48,6 +48,8 @@ class Demo:
         os.chmod(self.directory, 0o755)
         self.apns = None
         self.server = None
+        self.api = None
+        self.mac = None
 
     def say(self, text):
         self.step += 1
@@ -159,6 +161,9 @@ class Demo:
     # -- the end ------------------------------------------------------------
 
     def stop(self):
+        for client in (self.mac, self.api and self.api.transport):
+            if client is not None:
+                client.close()
         if self.server is not None:
             self.server.quit()
             self.server = None

@@ -205,10 +205,13 @@ def own_server(kind, pki, build_dir, own_apns, log):
         return server
 
     yield make
-    for server in made:
-        server.stop()
-    log.check()
-    log.servers = [s for s in log.servers if s not in made]
-    for server in made:
-        if not os.environ.get("MDM_TEST_KEEP"):
-            server.remove()
+    try:
+        for server in made:
+            server.stop()
+        log.check()
+    finally:
+        log.servers = [s for s in log.servers if s not in made]
+        for server in made:
+            server.stop()
+            if not os.environ.get("MDM_TEST_KEEP"):
+                server.remove()
