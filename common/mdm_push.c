@@ -27,7 +27,8 @@ static const struct {
 } table[] = {
     {200, NULL, DONE},
     {400, "BadDeviceToken", DEAD},
-    {400, "DeviceTokenNotForTopic", SUSPEND},
+    /* The device chose the token: one of them must not stop the others. */
+    {400, "DeviceTokenNotForTopic", GIVE_UP},
     {400, "TopicDisallowed", SUSPEND},
     {400, "BadTopic", SUSPEND},
     {400, "MissingTopic", SUSPEND},
