@@ -155,8 +155,14 @@ static mdm_rc set_limits(mdm_config_t *c, int argc, const char *const *argv,
     mdm_str_t name;
     uint64_t n;
     int i;
+    int j;
 
     for (i = 0; i < argc; i++) {
+        for (j = 0; j < i; j++) {
+            if (argv[i][0] == argv[j][0]) {
+                return bad(err, argv[i], "each of size, depth, items once");
+            }
+        }
         value = mdm_str_from(argv[i]);
         name = mdm_str_split(&value, '=');
         if (mdm_str_is(name, "size") && mdm_parse_size(value, &n) &&
@@ -166,11 +172,11 @@ static mdm_rc set_limits(mdm_config_t *c, int argc, const char *const *argv,
                    mdm_parse_u64(value, MDM_PLIST_DEPTH_MAX, &n) && n >= 4) {
             l->depth = (unsigned)n;
         } else if (mdm_str_is(name, "items") &&
-                   mdm_parse_u64(value, 100000000, &n) && n >= 100) {
+                   mdm_parse_u64(value, 100000000, &n) && n >= 1) {
             l->items = (size_t)n;
         } else {
             return bad(err, argv[i],
-                       "size=1k to 1g, depth=4 to 128 or items=100 to "
+                       "size=1k to 1g, depth=4 to 128 or items=1 to "
                        "100000000");
         }
     }
@@ -404,6 +410,13 @@ static mdm_rc set_retry(mdm_config_t *c, const char *const *argv,
         rc = set_time(argv[1], MDM_SEC / 10, 7 * day,
                       &c->push_policy.retry_max_us, err);
     }
+    if (rc == MDM_OK &&
+        c->push_policy.retry_min_us > c->push_policy.retry_max_us) {
+        rc = mdm_err_set(err, MDM_ECONFIG, 0,
+                         "the shortest pause, %s, is longer than the longest, "
+                         "%s; give them the other way round",
+                         argv[0], argv[1]);
+    }
     return rc;
 }
 
@@ -424,6 +437,10 @@ static mdm_rc apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
         return set_push_cert(c, argc, argv, err);
     case MDM_DIRECTIVE_PUSH_TRUSTED_CERTIFICATE:
         rc = read_file(c, argv[0], &text, err);
+        if (rc == MDM_OK && mdm_x509_check_bundle(text, err) != MDM_OK) {
+            (void)mdm_err_prefix(err, "%s", argv[0]);
+            rc = MDM_ECONFIG;
+        }
         return rc == MDM_OK ? full_path(c, argv[0], &c->push_ca_file, err)
                             : rc;
     case MDM_DIRECTIVE_PUSH_EXPIRATION:

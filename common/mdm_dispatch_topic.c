@@ -41,10 +41,22 @@ static void on_outcome(void *ctx, const mdm_apns_outcome_t *outcome)
     t->nended++;
 }
 
+/* " (3 more such lines held back)", or nothing. */
+static const char *held_text(uint64_t held, char dst[48])
+{
+    dst[0] = '\0';
+    if (held > 0) {
+        (void)snprintf(dst, 48, " (%llu more such lines held back)",
+                       (unsigned long long)held);
+    }
+    return dst;
+}
+
 static void log_rejected(mdm_topic_t *t, const mdm_flight_t *f,
                          const mdm_push_judgement_t *j)
 {
     mdm_dispatch_t *d = t->dispatch;
+    char text[48];
     uint64_t held;
 
     if (!j->alarm ||
@@ -55,10 +67,9 @@ static void log_rejected(mdm_topic_t *t, const mdm_flight_t *f,
     mdm_log_msg(d->config.log, MDM_LOG_WARNING,
                 j->verdict == MDM_PUSH_TOKEN_DEAD ? MDM_MSG_PUSH_TOKEN_DEAD
                                                   : MDM_MSG_PUSH_REJECTED,
-                "a push (apns-id %s) was refused for good: status %d %s "
-                "(%llu more such lines held back)",
+                "a push (apns-id %s) was refused for good: status %d %s%s",
                 f->outcome.id, f->outcome.status, f->outcome.reason,
-                (unsigned long long)held);
+                held_text(held, text));
 }
 
 typedef struct flush_job {
@@ -178,6 +189,7 @@ static void fail_session(mdm_topic_t *t, size_t i, const mdm_err_t *err)
     mdm_dispatch_t *d = t->dispatch;
     int64_t mono = mdm_mono_us(NULL);
     bool was_open = t->sessions[i]->announced;
+    char text[48];
     uint64_t held;
 
     if (!t->sessions[i]->draining) {
@@ -192,10 +204,9 @@ static void fail_session(mdm_topic_t *t, size_t i, const mdm_err_t *err)
     } else if (mdm_log_limit_pass(&t->connect_limit, mono, 60 * MDM_SEC,
                                   &held)) {
         mdm_log_msg(d->config.log, MDM_LOG_ERROR, MDM_MSG_PUSH_CONNECT_FAILED,
-                    "cannot connect to %s:%u for %s: %s (%llu more such lines "
-                    "held back)",
+                    "cannot connect to %s:%u for %s: %s%s",
                     d->config.push_host, (unsigned)d->config.push_port,
-                    t->name, err->text, (unsigned long long)held);
+                    t->name, err->text, held_text(held, text));
     }
     end_session(t, i, err->text);
 }

@@ -330,6 +330,23 @@ mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
     return rc;
 }
 
+mdm_rc mdm_x509_check_bundle(mdm_str_t pem, mdm_err_t *err)
+{
+    BIO *bio = pem.n <= INT_MAX ? BIO_new_mem_buf(pem.s, (int)pem.n) : NULL;
+    X509 *cert;
+
+    cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, give_passphrase, NULL)
+                       : NULL;
+    BIO_free(bio);
+    X509_free(cert);
+    ERR_clear_error();
+    return cert != NULL
+               ? MDM_OK
+               : mdm_err_set(err, MDM_EINVAL, 0,
+                             "no readable certificate (\"BEGIN "
+                             "CERTIFICATE\") in it");
+}
+
 /* ---- device identities -------------------------------------------------- */
 
 mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)

@@ -36,6 +36,10 @@ mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
                         mdm_arena_t *arena, mdm_keypair_t *pair_r,
                         mdm_err_t *err) MDM_USE_RESULT;
 
+/* Does a PEM bundle of any length begin with a readable certificate?
+ * MDM_EINVAL. */
+mdm_rc mdm_x509_check_bundle(mdm_str_t pem, mdm_err_t *err) MDM_USE_RESULT;
+
 /* ---- device identities -------------------------------------------------- */
 
 /* The certificate authorities device identities may come from.  Read-only
