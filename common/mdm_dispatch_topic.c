@@ -42,11 +42,11 @@ static void on_outcome(void *ctx, const mdm_apns_outcome_t *outcome)
 }
 
 /* " (3 more such lines held back)", or nothing. */
-static const char *held_text(uint64_t held, char dst[48])
+static const char *held_text(uint64_t held, char dst[64])
 {
     dst[0] = '\0';
     if (held > 0) {
-        (void)snprintf(dst, 48, " (%llu more such lines held back)",
+        (void)snprintf(dst, 64, " (%llu more such lines held back)",
                        (unsigned long long)held);
     }
     return dst;
@@ -56,7 +56,7 @@ static void log_rejected(mdm_topic_t *t, const mdm_flight_t *f,
                          const mdm_push_judgement_t *j)
 {
     mdm_dispatch_t *d = t->dispatch;
-    char text[48];
+    char text[64];
     uint64_t held;
 
     if (!j->alarm ||
@@ -189,7 +189,7 @@ static void fail_session(mdm_topic_t *t, size_t i, const mdm_err_t *err)
     mdm_dispatch_t *d = t->dispatch;
     int64_t mono = mdm_mono_us(NULL);
     bool was_open = t->sessions[i]->announced;
-    char text[48];
+    char text[64];
     uint64_t held;
 
     if (!t->sessions[i]->draining) {
