@@ -197,8 +197,10 @@ static mdm_rc open_conn(const char *url, const char *dir, bool writer,
                    url[0] == '/' ? "" : "/", url);
     c->lock_fd = -1;
     /* SQLite would make it readable by the group; its other files get the
-     * mode of this one. */
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+     * mode of this one.  Only a file that nobody has yet: closing a
+     * descriptor of the database would drop the locks that this process's
+     * other connections hold on it. */
+    fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd >= 0) {
         close(fd);
     }
