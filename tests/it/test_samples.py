@@ -157,13 +157,16 @@ def start_sample(kind, pki, build_dir, own_apns, log):
         return server.start()
 
     yield start
-    for server in made:
-        server.quit()
-    log.check()
-    log.servers = []
-    for server in made:
-        if not os.environ.get("MDM_TEST_KEEP"):
-            server.remove()
+    try:
+        for server in made:
+            server.quit()
+        log.check()
+        log.servers = []
+    finally:
+        for server in made:
+            server.stop()
+            if not os.environ.get("MDM_TEST_KEEP"):
+                server.remove()
 
 
 @pytest.mark.parametrize("way", ["api", "file"])
