@@ -76,6 +76,7 @@ static mdm_rc record(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
                                       job->raw, job->report->damaged > 0,
                                       job->now_us, err);
     case MDM_REPORT_NOT_NOW:
+    case MDM_REPORT_UNKNOWN: /* kept, and not offered again at once */
         return state < MDM_QUEUE_ACKNOWLEDGED
                    ? mdm_store_queue_not_now(tx, qid, err)
                    : MDM_OK;
@@ -94,7 +95,9 @@ static mdm_rc report_and_take(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     }
     if (rc == MDM_OK) {
         rc = mdm_store_queue_take(
-            tx, job->poll.eid, job->report->status == MDM_REPORT_NOT_NOW,
+            tx, job->poll.eid,
+            job->report->status == MDM_REPORT_NOT_NOW ||
+                job->report->status == MDM_REPORT_UNKNOWN,
             job->now_us, job->arena, &job->result->body,
             &job->result->has_command, err);
     }

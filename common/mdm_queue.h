@@ -5,7 +5,8 @@
  * One queue a channel, in the order of priority and then of enqueueing.  A
  * command is offered again until its final report comes; NotNow keeps it, and
  * the answer to that NotNow passes over all commands that were put off, so
- * that two of them never alternate without end.  Reports are idempotent and
+ * that two of them never alternate without end.  A status that we do not know
+ * counts as NotNow.  Reports are idempotent and
  * bound to the enrolment that sends them.  Any thread; blocks on the store.
  */
 #ifndef MDM_QUEUE_H
