@@ -217,7 +217,7 @@ def test_peer_must_be_the_named_host(own_server, own_apns, pki, log):
         assert api.push(device.id).status == 200
         log.require("MDM0402")
         assert not mock.requests
-    server.stop()
+    server.quit()
     with new_mock(pki) as mock:
         server.settings = [s for s in server.settings if s[1] not in
                            ("PUSH_SERVER", "PUSH_TRUSTED_CERTIFICATE")]

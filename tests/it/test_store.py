@@ -69,7 +69,7 @@ def test_damaged_database(own_server, pki, log):
     server.own(server.database)
     server.start(wait_store=False)
     device = new_device(server, pki)
-    assert "not a database" in log.require("MDM0108")
+    assert "not a database" in log.require("MDM0101")
     assert is_our_503(device.authenticate())
     assert server.get_static().status == 200
     device.close()

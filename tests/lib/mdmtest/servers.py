@@ -275,7 +275,7 @@ class Server:
         self.stop(self.quit_signal, timeout)
 
     def restart(self):
-        self.stop()
+        self.quit()
         self.start()
 
     def remove(self):
