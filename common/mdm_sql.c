@@ -208,7 +208,10 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " JOIN enrollment e ON e.id = ?2"
         " JOIN queue q ON q.cid = c.cid AND q.eid = e.eid WHERE c.uuid = ?1",
     /* Ten commands make one push: a row that is due already keeps its id,
-     * one in flight becomes due again when its answer comes. */
+     * one in flight becomes due again when its answer comes.  Should the
+     * device have come by itself while it is in flight, its due time is gone:
+     * it gets one behind every answer's time limit, or PUSH_DONE would take
+     * the new push for the one that was not needed. */
     [MDM_SQL_PUSH_MARK] =
         "INSERT INTO push (eid, topic, due_at, generation, sent_generation,"
         " attempts, apns_id, last_at, last_status)"
@@ -216,7 +219,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " ON CONFLICT (eid) DO UPDATE SET topic = excluded.topic,"
         " generation = push.generation + 1, attempts = 0,"
         " due_at = CASE WHEN push.claimed_by IS NULL THEN excluded.due_at"
-        " ELSE push.due_at END,"
+        " ELSE COALESCE(push.due_at, excluded.due_at + 900000000) END,"
         " apns_id = CASE WHEN push.due_at IS NOT NULL AND"
         " push.claimed_by IS NULL THEN push.apns_id"
         " ELSE excluded.apns_id END RETURNING apns_id",
