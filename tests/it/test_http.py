@@ -308,7 +308,8 @@ def test_clients_that_go_away(server, api, enroll, log):
     assert api.enrollment(device.id).json["enabled"] is True
 
 
-def test_http2(server, api, enroll, tmp_path):
+def test_http2(server, api, enroll, tmp_path, log):
+    log.expect("MDM0204", "MDM0201")
     device = enroll()
     command_uuid, body = command_plist("DeviceInformation")
     assert api.enqueue(device.id, body, "?nopush=1").status == 200

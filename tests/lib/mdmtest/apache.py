@@ -50,6 +50,7 @@ MaxSpareThreads 96
 ServerRoot {self.directory}
 PidFile {self.pid_file}
 DefaultRuntimeDir {self.path("tmp")}
+CoreDumpDirectory {self.path("tmp")}
 Mutex file:{self.path("tmp")} default
 {loads}LoadModule mdm_module {module}
 {user}ServerName {self.host}
