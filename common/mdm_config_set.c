@@ -294,11 +294,14 @@ static mdm_rc set_push_server(mdm_config_t *c, const char *arg, mdm_err_t *err)
         rest.s++;
         rest.n--;
         host = mdm_str_split(&rest, ']');
-        if (rest.n > 0 && rest.s[0] == ':') {
+        if (rest.s == NULL || (rest.n > 0 && rest.s[0] != ':')) {
+            host.n = 0; /* no "]", or something else than a port behind it */
+        } else if (rest.n > 0) {
             rest.s++;
             rest.n--;
+        } else {
+            rest = MDM_STR_NONE;
         }
-        rest = rest.n > 0 ? rest : MDM_STR_NONE;
     } else {
         host = mdm_str_split(&rest, ':');
     }
