@@ -573,7 +573,7 @@ static void test_api_pushcert(void **state)
     testcert_free(&other);
 }
 
-/* ---- trouble of our own --------------------------------------------------- */
+/* ---- trouble of our own -------------------------------------------------- */
 
 static void test_store_away(void **state)
 {
