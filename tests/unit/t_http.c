@@ -446,7 +446,7 @@ static void test_api_paths(void **state)
         {"GET", "/api/v1/enrollments/../enrollments", 404},
         {"GET", "/api/V1/enrollments", 404},
         {"GET", "/api/v1%2fenrollments", 404},
-        {"GET", "/apiv1/enrollments", 404},
+        {"GET", "/apixv1/enrollments", 404},
         {"GET", "/ap", 404},
         {"GET", "/api", 404},
         {"GET", "/api/", 404},
