@@ -1,240 +1,194 @@
 /*
- * t_dispatch.c - the background thread against a push service on 127.0.0.1:
- * a push is delivered and repeated, one of two processes sends, the other
- * takes over, certificates from files are adopted.  Waits for conditions.
+ * t_dispatch.c - the background thread: lease, adoption of certificates,
+ * "last seen", and what happens to pushes while APNs cannot be reached.
+ * Deliveries are tested with real servers in tests/it; here threads meet, so
+ * run it under ThreadSanitizer, too.
  */
 #include "t_store_world.h"
 
-#include <signal.h>
+#include <pthread.h>
 
 #include "mdm_dispatch.h"
 #include "mdm_pushcert.h"
-#include "mdm_time.h"
-#include "t_dispatch_peer.h"
+#include "mdm_thread.h"
+#include "testcert.h"
 
-#define WAIT_US (20 * MDM_SEC)
+#define PATIENCE_US (20 * MDM_SEC)
 
-typedef struct scene {
-    world_t *w;
-    testcert_t ca;
-    testcert_t identity;
-    testcert_t push;
-    char ca_file[64];
-    mdm_keypair_t pair;
-    const mdm_keypair_t *pairs[1];
-    peer_t peer;
-    mdm_dispatch_config_t config;
-} scene_t;
-
-static void read_pair(scene_t *s)
+static mdm_dispatch_config_t base_config(mdm_store_t *store, const char *name)
 {
-    char *text = testcert_both(&s->push);
+    /* Port 1 of this machine refuses every connection. */
+    mdm_dispatch_config_t c = {.store = store,
+                               .host_name = name,
+                               .push = true,
+                               .push_host = "127.0.0.1",
+                               .push_port = 1,
+                               .push_expiration_us = 3600 * MDM_SEC,
+                               .push_timeout_us = 2 * MDM_SEC,
+                               .push_concurrency = 10,
+                               .policy = {MDM_SEC, 60 * MDM_SEC},
+                               .lease_life_us = 2 * MDM_SEC};
 
-    assert_int_equal(mdm_keypair_read(mdm_str_from(text), MDM_STR_NONE,
-                                      s->w->arena, &s->pair, &s->w->err),
-                     MDM_OK);
-    free(text);
-    s->pairs[0] = &s->pair;
+    return c;
 }
 
-/* Answers are those of the script, then 200. */
-static scene_t *scene(world_t *w, const int *script)
+/* Waits until a query gives the value. */
+static void wait_for(const world_t *w, const char *sql, int64_t value)
 {
-    scene_t *s = calloc(1, sizeof(*s));
+    int64_t until = mdm_mono_us(NULL) + PATIENCE_US;
 
-    assert_non_null(s);
-    s->w = w;
-    s->ca = testcert_ca("peer ca");
-    s->identity = testcert_make((testcert_want_t){
-        .name = "peer", .san = "IP:127.0.0.1", .issuer = &s->ca,
-        .from_day = -1, .to_day = 10});
-    s->push = testcert_push(TOPIC);
-    testcert_write(w->dir, "peer.pem", testcert_pem(&s->ca), NULL);
-    (void)snprintf(s->ca_file, sizeof(s->ca_file), "%s/peer.pem", w->dir);
-    read_pair(s);
-    s->peer.script = script;
-    peer_start(&s->peer, &s->identity);
-    s->config = (mdm_dispatch_config_t){
-        .store = w->store,
-        .host_name = "test/1",
-        .push = true,
-        .push_host = "127.0.0.1",
-        .push_port = s->peer.port,
-        .push_ca_file = s->ca_file,
-        .push_expiration_us = 3600 * MDM_SEC,
-        .push_timeout_us = 10 * MDM_SEC,
-        .push_concurrency = 10,
-        .policy = {MDM_SEC / 10, MDM_SEC},
-        .lease_life_us = 3 * MDM_SEC,
-        .file_certs = s->pairs,
-        .nfile_certs = 1,
-    };
-    return s;
-}
-
-static void scene_end(scene_t *s)
-{
-    peer_end(&s->peer);
-    testcert_free(&s->ca);
-    testcert_free(&s->identity);
-    testcert_free(&s->push);
-    free(s);
-}
-
-static mdm_dispatch_t *start(scene_t *s, mdm_store_t *store)
-{
-    mdm_dispatch_t *d = NULL;
-    mdm_dispatch_config_t *config = &s->config;
-
-    config->store = store;
-    assert_int_equal(mdm_dispatch_start(config, &d, &s->w->err), MDM_OK);
-    return d;
-}
-
-static bool wait_sql(const world_t *w, const char *sql, int64_t wanted)
-{
-    int64_t until = mdm_mono_us(NULL) + WAIT_US;
-
-    while (db_int(w, sql) != wanted) {
-        if (mdm_mono_us(NULL) > until) {
-            return false;
-        }
+    while (db_int(w, sql) != value) {
+        assert_true(mdm_mono_us(NULL) < until);
         (void)usleep(10000);
     }
-    return true;
 }
 
-static bool wait_count(atomic_int *count, int wanted)
+static void test_one_leads_and_the_other_takes_over(void **state)
 {
-    int64_t until = mdm_mono_us(NULL) + WAIT_US;
-
-    while (atomic_load(count) < wanted) {
-        if (mdm_mono_us(NULL) > until) {
-            return false;
-        }
-        (void)usleep(5000);
-    }
-    return true;
-}
-
-#define DUE "SELECT COUNT(*) FROM push WHERE due_at IS NOT NULL"
-
-static void test_delivered(void **state)
-{
-    static const int script[] = {0};
     world_t *w = *state;
-    scene_t *s = scene(w, script);
-    mdm_dispatch_t *d;
-
-    enroll(w, "D", 'A');
-    d = start(s, w->store);
-    /* The certificate of the file is adopted, once. */
-    assert_true(wait_sql(w, "SELECT COUNT(*) FROM pushcert", 1));
-    assert_true(enqueue(w, "c1", "D", 5).pushed);
-    mdm_dispatch_wake(d);
-    assert_true(wait_count(&s->peer.requests, 1));
-    assert_true(wait_sql(w, DUE, 0));
-    assert_string_equal(s->peer.path, "/3/device/"
-                                      "746f6b656e2d6f662d7468652d646576696365");
-    assert_int_equal(db_int(w, "SELECT last_status FROM push"), 200);
-    /* Another one on the same connection. */
-    assert_true(enqueue(w, "c2", "D", 5).pushed);
-    mdm_dispatch_wake(d);
-    assert_true(wait_count(&s->peer.requests, 2));
-    assert_true(wait_sql(w, DUE, 0));
-    assert_int_equal(atomic_load(&s->peer.connections), 1);
-    mdm_dispatch_seen(d, 1, INT64_C(4000000000) * MDM_SEC);
-    mdm_dispatch_stop(&d, 5 * MDM_SEC);
-    assert_null(d);
-    assert_int_equal(db_int(w, "SELECT last_seen = 4000000000000000"
-                               " FROM enrollment"), 1);
-    assert_int_equal(db_int(w, "SELECT version FROM pushcert"), 1);
-    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM lease"
-                               " WHERE expires > 0"), 0);
-    scene_end(s);
-}
-
-static void test_repeated(void **state)
-{
-    static const int script[] = {503, 500, 429, 0};
-    world_t *w = *state;
-    scene_t *s = scene(w, script);
-    mdm_dispatch_t *d;
-
-    enroll(w, "D", 'A');
-    assert_true(enqueue(w, "c1", "D", 5).pushed); /* before anybody sends */
-    d = start(s, w->store);
-    assert_true(wait_count(&s->peer.requests, 4));
-    assert_true(wait_sql(w, DUE, 0));
-    assert_int_equal(db_int(w, "SELECT last_status FROM push"), 200);
-    mdm_dispatch_stop(&d, 5 * MDM_SEC);
-    assert_int_equal(atomic_load(&s->peer.requests), 4);
-    scene_end(s);
-}
-
-static void test_suspended(void **state)
-{
-    static const int script[] = {403, 0};
-    world_t *w = *state;
-    scene_t *s = scene(w, script);
-    mdm_pushcert_import_t how = {MDM_PUSHCERT_API, true, false};
-    mdm_dispatch_t *d;
-    bool stored;
-
-    enroll(w, "D", 'A');
-    assert_true(enqueue(w, "c1", "D", 5).pushed);
-    d = start(s, w->store);
-    assert_true(wait_sql(w, "SELECT COUNT(*) FROM pushcert"
-                            " WHERE suspended IS NOT NULL", 1));
-    assert_true(wait_sql(w, DUE, 1)); /* it waits for another certificate */
-    assert_int_equal(mdm_pushcert_import(w->store, &s->pair, &how, &stored,
-                                         &w->err), MDM_OK);
-    assert_true(stored);
-    mdm_dispatch_wake(d);
-    assert_true(wait_sql(w, DUE, 0));
-    assert_int_equal(atomic_load(&s->peer.requests), 2);
-    mdm_dispatch_stop(&d, 5 * MDM_SEC);
-    scene_end(s);
-}
-
-/* Two processes on one file: one connects, the other takes over. */
-static void test_leader(void **state)
-{
-    static const int script[] = {0};
-    world_t *w = *state;
-    scene_t *s = scene(w, script);
     mdm_store_t *other = world_store(w, 20 * MDM_SEC, NULL);
-    mdm_dispatch_t *d[2];
+    mdm_dispatch_config_t a = base_config(w->store, "first");
+    mdm_dispatch_config_t b = base_config(other, "second");
+    mdm_dispatch_t *first;
+    mdm_dispatch_t *second;
+
+    assert_int_equal(mdm_dispatch_start(&a, &first, &w->err), MDM_OK);
+    assert_int_equal(mdm_store_open(w->store, &w->err), MDM_OK);
+    wait_for(w, "SELECT COUNT(*) FROM lease WHERE holder LIKE '% first %'", 1);
+    assert_int_equal(mdm_dispatch_start(&b, &second, &w->err), MDM_OK);
+    /* Longer than a lease lives: it is renewed, not passed on. */
+    (void)usleep(2500000);
+    assert_int_equal(
+        db_int(w, "SELECT COUNT(*) FROM lease WHERE holder LIKE '% first %'"),
+        1);
+    /* A claim of a holder that died, and one of the leader that stops. */
+    enroll(w, "D", 'A');
+    db_run(w, "INSERT INTO push (eid, topic, due_at, generation,"
+              " sent_generation, claimed_by, attempts, apns_id, last_at,"
+              " last_status) VALUES (1, '" TOPIC "', 9000000000000000, 1, 1,"
+              " 'dead', 0, 'x', 0, 0)");
+    mdm_dispatch_retire(first);
+    mdm_dispatch_stop(&first, MDM_SEC);
+    assert_null(first);
+    wait_for(w, "SELECT COUNT(*) FROM lease WHERE holder LIKE '% second %'"
+                " AND expires > 0",
+             1);
+    wait_for(w, "SELECT COUNT(*) FROM push WHERE claimed_by IS NULL AND"
+                " due_at < 9000000000000000",
+             1);
+    mdm_dispatch_stop(&second, MDM_SEC);
+    assert_int_equal(db_int(w, "SELECT MAX(expires) FROM lease"), 0);
+    mdm_store_free(&other);
+}
+
+static void test_push_off_never_leads(void **state)
+{
+    world_t *w = *state;
+    mdm_dispatch_config_t c = base_config(w->store, "off");
+    mdm_dispatch_t *d;
+
+    c.push = false;
+    assert_int_equal(mdm_dispatch_start(&c, &d, &w->err), MDM_OK);
+    mdm_dispatch_seen(d, 1, 5);
+    assert_int_equal(mdm_store_open(w->store, &w->err), MDM_OK);
+    (void)usleep(1500000);
+    mdm_dispatch_stop(&d, MDM_SEC);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM lease"), 0);
+}
+
+static void test_adopts_a_file_certificate_and_keeps_the_push(void **state)
+{
+    world_t *w = *state;
+    mdm_dispatch_config_t c = base_config(w->store, "files");
+    mdm_keypair_t pair;
+    const mdm_keypair_t *files[1] = {&pair};
+    mdm_dispatch_t *d;
+    testcert_t cert = testcert_push(TOPIC);
+    char *pem = testcert_both(&cert);
+    mdm_target_result_t target = {.id = MDM_STR("D")};
+    size_t pushed = 0;
+
+    assert_int_equal(mdm_keypair_read(mdm_str_from(pem), MDM_STR_NONE,
+                                      w->arena, &pair, &w->err),
+                     MDM_OK);
+    free(pem);
+    testcert_free(&cert);
+    enroll(w, "D", 'A');
+    c.file_certs = files;
+    c.nfile_certs = 1;
+    assert_int_equal(mdm_dispatch_start(&c, &d, &w->err), MDM_OK);
+    wait_for(w, "SELECT COUNT(*) FROM pushcert WHERE topic = '" TOPIC "'", 1);
+    assert_int_equal(mdm_queue_push(w->store, &target, 1, &pushed, &w->err),
+                     MDM_OK);
+    assert_int_equal(pushed, 1);
+    mdm_dispatch_wake(d);
+    /* APNs refuses: the push stays due, unclaimed. */
+    wait_for(w, "SELECT COUNT(*) FROM lease", 1);
+    (void)usleep(700000);
+    mdm_dispatch_stop(&d, MDM_SEC);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM push WHERE"
+                               " due_at IS NOT NULL AND claimed_by IS NULL"),
+                     1);
+}
+
+typedef struct knocker {
+    mdm_dispatch_t *dispatch;
+    int64_t first;
+} knocker_t;
+
+static void *knock(void *arg)
+{
+    knocker_t *k = arg;
+    int64_t i;
+
+    for (i = 0; i < 200; i++) {
+        mdm_dispatch_seen(k->dispatch, k->first + i % 3, 1000 + i);
+        mdm_dispatch_wake(k->dispatch);
+    }
+    return NULL;
+}
+
+static void test_seen_is_written_at_the_end(void **state)
+{
+    world_t *w = *state;
+    mdm_dispatch_config_t c = base_config(w->store, "seen");
+    mdm_dispatch_t *d;
+    pthread_t threads[4];
+    knocker_t k[4];
+    size_t i;
 
     enroll(w, "D", 'A');
-    d[0] = start(s, w->store);
-    assert_true(wait_sql(w, "SELECT COUNT(*) FROM lease WHERE expires > 0",
-                         1));
-    d[1] = start(s, other);
-    assert_true(enqueue(w, "c1", "D", 5).pushed);
-    mdm_dispatch_wake(d[1]); /* whoever is woken, the leader sends */
-    assert_true(wait_count(&s->peer.requests, 1));
-    assert_true(wait_sql(w, DUE, 0));
-    assert_int_equal(atomic_load(&s->peer.connections), 1);
-    mdm_dispatch_stop(&d[0], 5 * MDM_SEC);
-    assert_true(enqueue(w, "c2", "D", 5).pushed);
-    assert_true(wait_count(&s->peer.requests, 2));
-    assert_true(wait_sql(w, DUE, 0));
-    assert_int_equal(atomic_load(&s->peer.connections), 2);
-    mdm_dispatch_stop(&d[1], 5 * MDM_SEC);
-    mdm_store_free(&other);
-    scene_end(s);
+    db_run(w, "UPDATE enrollment SET last_seen = 1");
+    assert_int_equal(mdm_dispatch_start(&c, &d, &w->err), MDM_OK);
+    for (i = 0; i < MDM_ARRAY_LEN(threads); i++) {
+        k[i].dispatch = d;
+        k[i].first = 1;
+        assert_int_equal(mdm_thread_start(&threads[i], knock, &k[i], &w->err),
+                         MDM_OK);
+    }
+    for (i = 0; i < MDM_ARRAY_LEN(threads); i++) {
+        (void)pthread_join(threads[i], NULL);
+    }
+    /* The thread must have opened the store to have anywhere to write. */
+    wait_for(w, "SELECT COUNT(*) FROM lease", 1);
+    mdm_dispatch_stop(&d, MDM_SEC);
+    assert_true(db_int(w, "SELECT last_seen FROM enrollment") >= 1195);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        world_test(test_delivered),
-        world_test(test_repeated),
-        world_test(test_suspended),
-        world_test(test_leader),
+        cmocka_unit_test_setup_teardown(
+            test_one_leads_and_the_other_takes_over, world_setup,
+            world_teardown),
+        cmocka_unit_test_setup_teardown(test_push_off_never_leads, world_setup,
+                                        world_teardown),
+        cmocka_unit_test_setup_teardown(
+            test_adopts_a_file_certificate_and_keeps_the_push, world_setup,
+            world_teardown),
+        cmocka_unit_test_setup_teardown(test_seen_is_written_at_the_end,
+                                        world_setup, world_teardown),
     };
 
-    (void)signal(SIGPIPE, SIG_IGN); /* the peer writes to closed sockets */
     return cmocka_run_group_tests_name("dispatch", tests, NULL, NULL);
 }

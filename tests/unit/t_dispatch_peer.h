@@ -1,5 +1,5 @@
 /*
- * t_dispatch_peer.h - a small push service for t_dispatch.c: TLS and HTTP/2
+ * t_dispatch_peer.h - a small push service for t_dispatch_push.c: TLS and HTTP/2
  * (an nghttp2 server session) on a free port of 127.0.0.1, one thread a
  * connection.  It answers each request with the next status of a script, 200
  * behind its end, and counts.  Its counters are atomic.

@@ -1,7 +1,7 @@
 /*
  * testcert.h - certificates and keys made while a test runs, with OpenSSL's
  * own calls: certificate authorities, device identities, push certificates.
- * For t_config.c, t_http.c and t_dispatch.c.  Texts are freed by the caller.
+ * For t_config.c, t_http.c and t_dispatch*.c.  Texts are freed by the caller.
  */
 #ifndef TESTCERT_H
 #define TESTCERT_H

@@ -1,0 +1,240 @@
+/*
+ * t_dispatch_push.c - the background thread against a push service on 127.0.0.1:
+ * a push is delivered and repeated, one of two processes sends, the other
+ * takes over, certificates from files are adopted.  Waits for conditions.
+ */
+#include "t_store_world.h"
+
+#include <signal.h>
+
+#include "mdm_dispatch.h"
+#include "mdm_pushcert.h"
+#include "mdm_time.h"
+#include "t_dispatch_peer.h"
+
+#define WAIT_US (20 * MDM_SEC)
+
+typedef struct scene {
+    world_t *w;
+    testcert_t ca;
+    testcert_t identity;
+    testcert_t push;
+    char ca_file[64];
+    mdm_keypair_t pair;
+    const mdm_keypair_t *pairs[1];
+    peer_t peer;
+    mdm_dispatch_config_t config;
+} scene_t;
+
+static void read_pair(scene_t *s)
+{
+    char *text = testcert_both(&s->push);
+
+    assert_int_equal(mdm_keypair_read(mdm_str_from(text), MDM_STR_NONE,
+                                      s->w->arena, &s->pair, &s->w->err),
+                     MDM_OK);
+    free(text);
+    s->pairs[0] = &s->pair;
+}
+
+/* Answers are those of the script, then 200. */
+static scene_t *scene(world_t *w, const int *script)
+{
+    scene_t *s = calloc(1, sizeof(*s));
+
+    assert_non_null(s);
+    s->w = w;
+    s->ca = testcert_ca("peer ca");
+    s->identity = testcert_make((testcert_want_t){
+        .name = "peer", .san = "IP:127.0.0.1", .issuer = &s->ca,
+        .from_day = -1, .to_day = 10});
+    s->push = testcert_push(TOPIC);
+    testcert_write(w->dir, "peer.pem", testcert_pem(&s->ca), NULL);
+    (void)snprintf(s->ca_file, sizeof(s->ca_file), "%s/peer.pem", w->dir);
+    read_pair(s);
+    s->peer.script = script;
+    peer_start(&s->peer, &s->identity);
+    s->config = (mdm_dispatch_config_t){
+        .store = w->store,
+        .host_name = "test/1",
+        .push = true,
+        .push_host = "127.0.0.1",
+        .push_port = s->peer.port,
+        .push_ca_file = s->ca_file,
+        .push_expiration_us = 3600 * MDM_SEC,
+        .push_timeout_us = 10 * MDM_SEC,
+        .push_concurrency = 10,
+        .policy = {MDM_SEC / 10, MDM_SEC},
+        .lease_life_us = 3 * MDM_SEC,
+        .file_certs = s->pairs,
+        .nfile_certs = 1,
+    };
+    return s;
+}
+
+static void scene_end(scene_t *s)
+{
+    peer_end(&s->peer);
+    testcert_free(&s->ca);
+    testcert_free(&s->identity);
+    testcert_free(&s->push);
+    free(s);
+}
+
+static mdm_dispatch_t *start(scene_t *s, mdm_store_t *store)
+{
+    mdm_dispatch_t *d = NULL;
+    mdm_dispatch_config_t *config = &s->config;
+
+    config->store = store;
+    assert_int_equal(mdm_dispatch_start(config, &d, &s->w->err), MDM_OK);
+    return d;
+}
+
+static bool wait_sql(const world_t *w, const char *sql, int64_t wanted)
+{
+    int64_t until = mdm_mono_us(NULL) + WAIT_US;
+
+    while (db_int(w, sql) != wanted) {
+        if (mdm_mono_us(NULL) > until) {
+            return false;
+        }
+        (void)usleep(10000);
+    }
+    return true;
+}
+
+static bool wait_count(atomic_int *count, int wanted)
+{
+    int64_t until = mdm_mono_us(NULL) + WAIT_US;
+
+    while (atomic_load(count) < wanted) {
+        if (mdm_mono_us(NULL) > until) {
+            return false;
+        }
+        (void)usleep(5000);
+    }
+    return true;
+}
+
+#define DUE "SELECT COUNT(*) FROM push WHERE due_at IS NOT NULL"
+
+static void test_delivered(void **state)
+{
+    static const int script[] = {0};
+    world_t *w = *state;
+    scene_t *s = scene(w, script);
+    mdm_dispatch_t *d;
+
+    enroll(w, "D", 'A');
+    d = start(s, w->store);
+    /* The certificate of the file is adopted, once. */
+    assert_true(wait_sql(w, "SELECT COUNT(*) FROM pushcert", 1));
+    assert_true(enqueue(w, "c1", "D", 5).pushed);
+    mdm_dispatch_wake(d);
+    assert_true(wait_count(&s->peer.requests, 1));
+    assert_true(wait_sql(w, DUE, 0));
+    assert_string_equal(s->peer.path, "/3/device/"
+                                      "746f6b656e2d6f662d7468652d646576696365");
+    assert_int_equal(db_int(w, "SELECT last_status FROM push"), 200);
+    /* Another one on the same connection. */
+    assert_true(enqueue(w, "c2", "D", 5).pushed);
+    mdm_dispatch_wake(d);
+    assert_true(wait_count(&s->peer.requests, 2));
+    assert_true(wait_sql(w, DUE, 0));
+    assert_int_equal(atomic_load(&s->peer.connections), 1);
+    mdm_dispatch_seen(d, 1, INT64_C(4000000000) * MDM_SEC);
+    mdm_dispatch_stop(&d, 5 * MDM_SEC);
+    assert_null(d);
+    assert_int_equal(db_int(w, "SELECT last_seen = 4000000000000000"
+                               " FROM enrollment"), 1);
+    assert_int_equal(db_int(w, "SELECT version FROM pushcert"), 1);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM lease"
+                               " WHERE expires > 0"), 0);
+    scene_end(s);
+}
+
+static void test_repeated(void **state)
+{
+    static const int script[] = {503, 500, 429, 0};
+    world_t *w = *state;
+    scene_t *s = scene(w, script);
+    mdm_dispatch_t *d;
+
+    enroll(w, "D", 'A');
+    assert_true(enqueue(w, "c1", "D", 5).pushed); /* before anybody sends */
+    d = start(s, w->store);
+    assert_true(wait_count(&s->peer.requests, 4));
+    assert_true(wait_sql(w, DUE, 0));
+    assert_int_equal(db_int(w, "SELECT last_status FROM push"), 200);
+    mdm_dispatch_stop(&d, 5 * MDM_SEC);
+    assert_int_equal(atomic_load(&s->peer.requests), 4);
+    scene_end(s);
+}
+
+static void test_suspended(void **state)
+{
+    static const int script[] = {403, 0};
+    world_t *w = *state;
+    scene_t *s = scene(w, script);
+    mdm_pushcert_import_t how = {MDM_PUSHCERT_API, true, false};
+    mdm_dispatch_t *d;
+    bool stored;
+
+    enroll(w, "D", 'A');
+    assert_true(enqueue(w, "c1", "D", 5).pushed);
+    d = start(s, w->store);
+    assert_true(wait_sql(w, "SELECT COUNT(*) FROM pushcert"
+                            " WHERE suspended IS NOT NULL", 1));
+    assert_true(wait_sql(w, DUE, 1)); /* it waits for another certificate */
+    assert_int_equal(mdm_pushcert_import(w->store, &s->pair, &how, &stored,
+                                         &w->err), MDM_OK);
+    assert_true(stored);
+    mdm_dispatch_wake(d);
+    assert_true(wait_sql(w, DUE, 0));
+    assert_int_equal(atomic_load(&s->peer.requests), 2);
+    mdm_dispatch_stop(&d, 5 * MDM_SEC);
+    scene_end(s);
+}
+
+/* Two processes on one file: one connects, the other takes over. */
+static void test_leader(void **state)
+{
+    static const int script[] = {0};
+    world_t *w = *state;
+    scene_t *s = scene(w, script);
+    mdm_store_t *other = world_store(w, 20 * MDM_SEC, NULL);
+    mdm_dispatch_t *d[2];
+
+    enroll(w, "D", 'A');
+    d[0] = start(s, w->store);
+    assert_true(wait_sql(w, "SELECT COUNT(*) FROM lease WHERE expires > 0",
+                         1));
+    d[1] = start(s, other);
+    assert_true(enqueue(w, "c1", "D", 5).pushed);
+    mdm_dispatch_wake(d[1]); /* whoever is woken, the leader sends */
+    assert_true(wait_count(&s->peer.requests, 1));
+    assert_true(wait_sql(w, DUE, 0));
+    assert_int_equal(atomic_load(&s->peer.connections), 1);
+    mdm_dispatch_stop(&d[0], 5 * MDM_SEC);
+    assert_true(enqueue(w, "c2", "D", 5).pushed);
+    assert_true(wait_count(&s->peer.requests, 2));
+    assert_true(wait_sql(w, DUE, 0));
+    assert_int_equal(atomic_load(&s->peer.connections), 2);
+    mdm_dispatch_stop(&d[1], 5 * MDM_SEC);
+    mdm_store_free(&other);
+    scene_end(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        world_test(test_delivered),
+        world_test(test_repeated),
+        world_test(test_suspended),
+        world_test(test_leader),
+    };
+
+    (void)signal(SIGPIPE, SIG_IGN); /* the peer writes to closed sockets */
+    return cmocka_run_group_tests_name("dispatch_push", tests, NULL, NULL);
+}
