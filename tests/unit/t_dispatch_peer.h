@@ -1,8 +1,8 @@
 /*
- * t_dispatch_peer.h - a small push service for t_dispatch_push.c: TLS and HTTP/2
- * (an nghttp2 server session) on a free port of 127.0.0.1, one thread a
- * connection.  It answers each request with the next status of a script, 200
- * behind its end, and counts.  Its counters are atomic.
+ * t_dispatch_peer.h - a small push service for t_dispatch_push.c: TLS and
+ * HTTP/2 (an nghttp2 server session) on a free port of 127.0.0.1, one thread
+ * a connection.  It answers each request with the next status of a script,
+ * 200 behind its end, and counts.  Its counters are atomic.
  */
 #ifndef T_DISPATCH_PEER_H
 #define T_DISPATCH_PEER_H

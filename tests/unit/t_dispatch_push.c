@@ -1,7 +1,8 @@
 /*
- * t_dispatch_push.c - the background thread against a push service on 127.0.0.1:
- * a push is delivered and repeated, one of two processes sends, the other
- * takes over, certificates from files are adopted.  Waits for conditions.
+ * t_dispatch_push.c - the background thread against a push service on
+ * 127.0.0.1: a push is delivered and repeated, one of two processes sends,
+ * the other takes over, certificates from files are adopted.  Waits for
+ * conditions.
  */
 #include "t_store_world.h"
 
