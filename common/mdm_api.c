@@ -20,16 +20,25 @@ static const struct {
     const char *path;
     unsigned methods;
     const char *allow;
+    unsigned scope;
     mdm_api_fn *fn;
 } routes[] = {
-    {"v1/enqueue/*", PUT | POST, "PUT, POST", mdm_api_enqueue},
-    {"v1/push/*", GET | PUT | POST, "GET, PUT, POST", mdm_api_push},
-    {"v1/pushcert", GET, "GET, PUT", mdm_api_pushcert_get},
-    {"v1/pushcert", PUT, "GET, PUT", mdm_api_pushcert_put},
-    {"v1/enrollments", GET, "GET", mdm_api_enrollment_list},
-    {"v1/enrollments/*", GET, "GET", mdm_api_enrollment_get},
-    {"v1/commands/*", GET, "GET", mdm_api_command_get},
-    {"v1/commands/*/results/*", GET, "GET", mdm_api_result_get},
+    {"v1/enqueue/*", PUT | POST, "PUT, POST", MDM_MAY_COMMAND,
+     mdm_api_enqueue},
+    {"v1/push/*", GET | PUT | POST, "GET, PUT, POST", MDM_MAY_COMMAND,
+     mdm_api_push},
+    {"v1/pushcert", GET, "GET, PUT", MDM_MAY_READ,
+     mdm_api_pushcert_get},
+    {"v1/pushcert", PUT, "GET, PUT", MDM_MAY_ADMIN,
+     mdm_api_pushcert_put},
+    {"v1/enrollments", GET, "GET", MDM_MAY_READ,
+     mdm_api_enrollment_list},
+    {"v1/enrollments/*", GET, "GET", MDM_MAY_READ,
+     mdm_api_enrollment_get},
+    {"v1/commands/*", GET, "GET", MDM_MAY_READ,
+     mdm_api_command_get},
+    {"v1/commands/*/results/*", GET, "GET", MDM_MAY_READ,
+     mdm_api_result_get},
 };
 
 mdm_rc mdm_api_reply(mdm_api_call_t *call, int status, json_t *json,
@@ -142,7 +151,7 @@ void mdm_api_note(mdm_api_call_t *call, const char *what, mdm_str_t of)
     mdm_log_msg(call->request->log, MDM_LOG_NOTICE, MDM_MSG_API_CHANGE,
                 "%s %s by token \"%s\"", what,
                 mdm_str_printable(of, detail, sizeof(detail)),
-                mdm_str_printable(call->token_name, name, sizeof(name)));
+                mdm_str_printable(call->token->name, name, sizeof(name)));
 }
 
 /* The raw path below the location, without its query. */
@@ -210,6 +219,11 @@ static mdm_rc dispatch_call(mdm_api_call_t *call, mdm_err_t *err)
             continue;
         }
         if ((routes[i].methods & method) != 0) {
+            if ((call->token->scopes & routes[i].scope) == 0) {
+                return mdm_err_set(err, MDM_EDENIED, 0,
+                                   "this token's scopes do not allow the "
+                                   "call");
+            }
             return routes[i].fn(call, err);
         }
         allow = routes[i].allow;
@@ -241,7 +255,7 @@ static mdm_rc serve(mdm_api_call_t *call, mdm_err_t *err)
     if (rc == MDM_OK || rc == MDM_ENOTFOUND) {
         /* A stranger does not even learn which calls there are. */
         mdm_rc auth = mdm_auth_api(call->request, call->arena,
-                                   &call->token_name, err);
+                                   &call->token, err);
 
         if (auth != MDM_OK) {
             return auth;

@@ -20,7 +20,7 @@ typedef struct mdm_api_call {
     mdm_arena_t *arena;
     mdm_str_t segments[MDM_API_SEGMENTS_MAX];
     size_t nsegments;
-    mdm_str_t token_name;
+    const mdm_api_token_t *token; /* who calls */
 } mdm_api_call_t;
 
 /* A call of the administration API; answers in every case.  Any thread;

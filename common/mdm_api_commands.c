@@ -176,6 +176,13 @@ static mdm_rc read_options(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
         return mdm_err_set(err, MDM_EINVAL, 0, "priority is 0 to 9");
     }
     enqueue->priority = (int)priority;
+    if (rc == MDM_OK && enqueue->expires_us != 0 &&
+        (enqueue->expires_us <= mdm_wall_us(NULL) ||
+         enqueue->expires_us <= enqueue->not_before_us)) {
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           "expires is over before the command may be "
+                           "delivered");
+    }
     return rc;
 }
 

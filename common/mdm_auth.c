@@ -52,7 +52,7 @@ static mdm_str_t find_token(mdm_str_t header, mdm_arena_t *arena)
 }
 
 mdm_rc mdm_auth_api(const mdm_request_t *request, mdm_arena_t *arena,
-                    mdm_str_t *name_r, mdm_err_t *err)
+                    const mdm_api_token_t **token_r, mdm_err_t *err)
 {
     const mdm_api_tokens_t *tokens = request->location->api_tokens;
     unsigned char digest[MDM_SHA256_LEN];
@@ -82,6 +82,6 @@ mdm_rc mdm_auth_api(const mdm_request_t *request, mdm_arena_t *arena,
                            token.s == NULL ? "credentials are missing"
                                            : "credentials are wrong");
     }
-    *name_r = found->name;
+    *token_r = found;
     return MDM_OK;
 }

@@ -14,10 +14,11 @@
 mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_speaker_t *speaker_r,
                        mdm_err_t *err) MDM_USE_RESULT;
 
-/* HTTP Basic (any user name, the token as password) or Bearer.  *name_r: the
- * token's name, borrowed.  MDM_EDENIED: no token file is configured.
+/* HTTP Basic (any user name, the token as password) or Bearer.  *token_r: the
+ * credential, borrowed.  MDM_EDENIED: no token file is configured.
  * MDM_EUNAUTHORIZED: credentials missing or wrong. */
 mdm_rc mdm_auth_api(const mdm_request_t *request, mdm_arena_t *arena,
-                    mdm_str_t *name_r, mdm_err_t *err) MDM_USE_RESULT;
+                    const mdm_api_token_t **token_r, mdm_err_t *err)
+    MDM_USE_RESULT;
 
 #endif

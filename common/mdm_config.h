@@ -24,9 +24,19 @@ typedef enum mdm_role {
 #define MDM_PUSH_CERTS_MAX 16
 #define MDM_API_TOKENS_MAX 256
 
+/* What a token may do; a line without scopes may do all. */
+typedef enum mdm_may {
+    MDM_MAY_READ = 1,    /* look at enrolments and commands */
+    MDM_MAY_COMMAND = 2, /* queue commands and push */
+    MDM_MAY_SECRETS = 4, /* read what devices answered or escrowed */
+    MDM_MAY_ADMIN = 8,   /* push certificates; includes the others */
+    MDM_MAY_ALL = 15
+} mdm_may_t;
+
 /* One credential: the token itself is not kept. */
 typedef struct mdm_api_token {
     mdm_str_t name;
+    unsigned scopes; /* of mdm_may_t */
     unsigned char sha256[MDM_SHA256_LEN];
 } mdm_api_token_t;
 

@@ -14,6 +14,7 @@
 
 #include "mdm_store.h"
 #include "mdm_str.h"
+#include "mdm_time.h"
 
 #define FILE_MAX_BYTES (1024 * 1024)
 
@@ -197,14 +198,44 @@ static mdm_rc set_device_ca(mdm_config_t *c, const char *arg, mdm_err_t *err)
     return rc;
 }
 
-/* "name:token" or "name:scope,scope:sha256:HEX"; every scope is granted all
- * the API there is so far. */
+static mdm_rc parse_scopes(mdm_str_t list, unsigned *scopes, mdm_err_t *err)
+{
+    static const struct {
+        const char *name;
+        unsigned bits;
+    } known[] = {{"read", MDM_MAY_READ},
+                 {"command", MDM_MAY_COMMAND},
+                 {"secrets", MDM_MAY_SECRETS},
+                 {"admin", MDM_MAY_ALL}};
+    mdm_str_t one;
+    size_t i;
+
+    *scopes = 0;
+    while (list.s != NULL) {
+        one = mdm_str_split(&list, ',');
+        for (i = 0; i < MDM_ARRAY_LEN(known); i++) {
+            if (mdm_str_is(one, known[i].name)) {
+                *scopes |= known[i].bits;
+                break;
+            }
+        }
+        if (i == MDM_ARRAY_LEN(known)) {
+            return mdm_err_set(err, MDM_ECONFIG, 0,
+                               "unknown scope; they are read, command, "
+                               "secrets and admin");
+        }
+    }
+    return MDM_OK;
+}
+
+/* "name:token" or "name:scope,scope:sha256:HEX". */
 static mdm_rc parse_token(mdm_config_t *c, mdm_str_t line,
                           mdm_api_token_t *token, mdm_err_t *err)
 {
     mdm_str_t rest = line;
     mdm_str_t name = mdm_str_split(&rest, ':');
     mdm_str_t hash = rest;
+    mdm_str_t scopes = mdm_str_split(&hash, ':');
 
     if (name.n == 0 || rest.n == 0) {
         return mdm_err_set(err, MDM_ECONFIG, 0, "not of the form name:token");
@@ -212,7 +243,11 @@ static mdm_rc parse_token(mdm_config_t *c, mdm_str_t line,
     if (!mdm_arena_str(c->arena, name, &token->name)) {
         return mdm_err_nomem(err);
     }
-    (void)mdm_str_split(&hash, ':');
+    if (mdm_str_is(scopes, "sha256")) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "a hashed token names its scopes first: "
+                           "name:admin:sha256:HEX");
+    }
     if (hash.s != NULL && mdm_str_starts(hash, "sha256:")) {
         hash.s += 7;
         hash.n -= 7;
@@ -220,13 +255,14 @@ static mdm_rc parse_token(mdm_config_t *c, mdm_str_t line,
             return mdm_err_set(err, MDM_ECONFIG, 0,
                                "sha256: needs 64 hex digits");
         }
-        return MDM_OK;
+        return parse_scopes(scopes, &token->scopes, err);
     }
     if (rest.n < 16) {
         return mdm_err_set(err, MDM_ECONFIG, 0,
                            "the token is shorter than 16 characters; make one "
                            "with: openssl rand -hex 32");
     }
+    token->scopes = MDM_MAY_ALL;
     mdm_sha256(rest, token->sha256);
     return MDM_OK;
 }
@@ -353,6 +389,12 @@ static mdm_rc set_push_cert(mdm_config_t *c, int argc, const char *const *argv,
     if (mdm_keypair_read(both, MDM_STR_NONE, c->arena, pair, err) != MDM_OK) {
         (void)mdm_err_prefix(err, "%s", argv[0]);
         return MDM_ECONFIG;
+    }
+    if (pair->not_before_us > mdm_wall_us(NULL)) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "%s: the certificate is not valid yet; check the "
+                           "clock",
+                           argv[0]);
     }
     for (i = 0; i < c->npush_certs; i++) {
         if (mdm_str_eq(c->push_certs[i]->topic, pair->topic)) {

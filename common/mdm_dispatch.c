@@ -233,12 +233,13 @@ static void start_leading(mdm_dispatch_t *d)
 {
     mdm_err_t err;
 
-    mdm_log_info(d->config.log, "this process now sends the pushes (%s)",
-                 d->holder);
     /* What a leader that died had claimed is due again. */
     if (mdm_store_write(d->config.store, recover, d, &err) != MDM_OK) {
         mdm_dispatch_store_fault(d, &err);
+        return; /* tried again in the next round */
     }
+    mdm_log_info(d->config.log, "this process now sends the pushes (%s)",
+                 d->holder);
     d->leading = true;
     d->version = -1;
     d->look_at_us = 0;
@@ -257,6 +258,33 @@ static void stop_leading(mdm_dispatch_t *d, const char *why)
         mdm_dispatch_store_fault(d, &err);
     }
     d->leading = false;
+}
+
+static mdm_rc is_expired(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    return mdm_store_queue_is_expired(tx, mdm_wall_us(NULL), arg, err);
+}
+
+static mdm_rc expire(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    (void)arg;
+    return mdm_store_queue_expire(tx, mdm_wall_us(NULL), err);
+}
+
+/* Commands whose time is over get their final state. */
+static void expire_commands(mdm_dispatch_t *d)
+{
+    bool some = false;
+    mdm_err_t err;
+    mdm_rc rc;
+
+    rc = mdm_store_read(d->config.store, is_expired, &some, &err);
+    if (rc == MDM_OK && some) {
+        rc = mdm_store_write(d->config.store, expire, NULL, &err);
+    }
+    if (rc != MDM_OK) {
+        mdm_dispatch_store_fault(d, &err);
+    }
 }
 
 /* Is there a reason to look for due pushes? */
@@ -292,6 +320,10 @@ static void lead(mdm_dispatch_t *d, bool woken, bool winding_down,
     }
     if (winding_down || !should_look(d, woken, mono)) {
         return;
+    }
+    if (mono >= d->expire_at_us) {
+        expire_commands(d);
+        d->expire_at_us = mono + SAFETY_US;
     }
     d->look_at_us = mono + SAFETY_US;
     if (!look_at_certs(d)) {

@@ -54,6 +54,12 @@ static mdm_rc bind(mdm_tx_t *tx, job_t *job, int64_t device_eid,
         return mdm_err_set(err, MDM_EDENIED, 0,
                            "the certificate belongs to another enrolment");
     }
+    if (rc == MDM_OK && bound_to != 0 && !current) {
+        /* A key that leaked before a renewal must not take over again. */
+        return mdm_err_set(err, MDM_EDENIED, 0,
+                           "the certificate is a former one of this "
+                           "enrolment; enrol with a new one");
+    }
     if (rc == MDM_OK) {
         rc = mdm_store_identity_bind(tx, device_eid, identity->fingerprint,
                                      identity->not_after_us,
@@ -122,8 +128,12 @@ static mdm_rc push_if_waiting(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     bool waiting = false;
     mdm_rc rc;
 
-    rc = mdm_store_queue_waiting(tx, job->poll.eid, job->now_us, &waiting,
-                                 err);
+    /* A new token: what APNs said of the old one is over. */
+    rc = mdm_store_push_clear(tx, job->poll.eid, job->now_us, err);
+    if (rc == MDM_OK) {
+        rc = mdm_store_queue_waiting(tx, job->poll.eid, job->now_us, &waiting,
+                                     err);
+    }
     if (rc == MDM_OK && waiting) {
         rc = mdm_store_push_mark(tx, job->poll.eid, job->msg->topic,
                                  job->now_us, apns_id, err);

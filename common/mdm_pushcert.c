@@ -61,8 +61,11 @@ static mdm_rc judge_time(const job_t *job, mdm_err_t *err)
 static mdm_rc judge_age(job_t *job, const mdm_pushcert_row_t *stored,
                         mdm_err_t *err)
 {
+    /* A file that is read at every start is no operator's word that APNs may
+     * be tried again; an import by the API is. */
     job->same = mdm_str_is(stored->fingerprint, job->pair->fingerprint) &&
-                stored->suspended.s == NULL;
+                (stored->suspended.s == NULL ||
+                 job->how->source == MDM_PUSHCERT_FILE);
     if (job->same || job->how->force ||
         stored->not_before_us <= job->pair->not_before_us) {
         return MDM_OK;

@@ -103,7 +103,7 @@ static mdm_rc report_and_take(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     }
     /* The device is here: no push need wake it. */
     if (rc == MDM_OK && job->poll.push_due) {
-        rc = mdm_store_push_clear(tx, job->poll.eid, err);
+        rc = mdm_store_push_clear(tx, job->poll.eid, job->now_us, err);
     }
     return rc;
 }
@@ -186,6 +186,14 @@ static mdm_rc queue_one(mdm_tx_t *tx, batch_t *b, const mdm_target_t *target,
     return rc;
 }
 
+/* A command that may not be delivered yet wakes the device when it may. */
+static int64_t due_time(const batch_t *b)
+{
+    return b->enqueue != NULL && b->enqueue->not_before_us > b->now_us
+               ? b->enqueue->not_before_us
+               : b->now_us;
+}
+
 static mdm_rc one_target(mdm_tx_t *tx, batch_t *b, mdm_target_result_t *t,
                          mdm_err_t *err)
 {
@@ -217,7 +225,7 @@ static mdm_rc one_target(mdm_tx_t *tx, batch_t *b, mdm_target_result_t *t,
         t->push = MDM_TARGET_NO_TOKEN;
         return MDM_OK;
     }
-    rc = mdm_store_push_mark(tx, target.eid, target.topic, b->now_us,
+    rc = mdm_store_push_mark(tx, target.eid, target.topic, due_time(b),
                              t->apns_id, err);
     if (rc == MDM_OK) {
         t->pushed = true;

@@ -133,6 +133,12 @@ static mdm_rc make_key(const char *dir, const char *path, bool *made_r,
     }
     mdm_wipe(text, sizeof(text));
     if (written && link(temporary, path) == 0) {
+        /* The name must outlast a power cut as the sealed rows do. */
+        fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0) {
+            (void)fsync(fd);
+            close(fd);
+        }
         *made_r = true;
     } else if (!written || errno != EEXIST) {
         (void)mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_STORE_UNAVAILABLE,

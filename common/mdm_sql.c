@@ -52,6 +52,8 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     " damaged INTEGER NOT NULL, result_s BLOB, UNIQUE (cid, eid));"
     "CREATE INDEX queue_active ON queue(eid, priority DESC, qid)"
     " WHERE state < 3;"
+    "CREATE INDEX queue_expires ON queue(expires)"
+    " WHERE state < 3 AND expires > 0;"
     "CREATE TABLE push ("
     " eid BIGINT PRIMARY KEY, topic TEXT, due_at BIGINT,"
     " generation BIGINT NOT NULL, sent_generation BIGINT NOT NULL,"
@@ -74,6 +76,16 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
 #define DELIVERABLE                                                           \
     "state < 3 AND not_before <= ?2 AND (expires = 0 OR expires > ?2)"
 
+/* A push that the device's own coming makes needless: due, being repeated or
+ * under way; not one that waits for a command's not_before. */
+#define PUSH_PENDING                                                          \
+    "(p.due_at IS NOT NULL AND (p.due_at <= ?2 OR p.attempts > 0 OR"          \
+    " p.claimed_by IS NOT NULL))"
+/* When the next command may be delivered that may not be yet. */
+#define NEXT_NOT_BEFORE(now)                                                  \
+    "(SELECT MIN(not_before) FROM queue WHERE eid = ?1 AND state < 3"         \
+    " AND not_before > " now ")"
+
 static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_META_GET] = "SELECT value FROM meta WHERE name = ?1",
     [MDM_SQL_META_ADD] = "INSERT INTO meta (name, value) VALUES (?1, ?2)"
@@ -85,7 +97,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
      * it, what waits. */
     [MDM_SQL_POLL] =
         "SELECT e.eid, e.device_eid, e.state, d.state, i.device_eid,"
-        " i.is_current, p.due_at IS NOT NULL,"
+        " i.is_current, " PUSH_PENDING ","
         " (SELECT qid FROM queue WHERE eid = e.eid AND " DELIVERABLE
         "  ORDER BY priority DESC, qid LIMIT 1), e.topic"
         " FROM enrollment e JOIN enrollment d ON d.eid = e.device_eid"
@@ -196,6 +208,13 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_QUEUE_RETIRE] =
         "UPDATE queue SET state = ?2, finished_at = ?3 WHERE state < 3"
         " AND eid IN (SELECT eid FROM enrollment WHERE device_eid = ?1)",
+    [MDM_SQL_QUEUE_EXPIRED] =
+        "SELECT 1 FROM queue WHERE state < 3 AND expires > 0"
+        " AND expires <= ?1 LIMIT 1",
+    [MDM_SQL_QUEUE_EXPIRE] =
+        "UPDATE queue SET state = ?2, finished_at = ?1 WHERE qid IN"
+        " (SELECT qid FROM queue WHERE state < 3 AND expires > 0"
+        " AND expires <= ?1 LIMIT 500)",
     [MDM_SQL_QUEUE_COUNTS] = "SELECT state, COUNT(*) FROM queue"
                              " WHERE eid = ?1 AND state < 3 GROUP BY state",
     [MDM_SQL_COMMAND_STATES] =
@@ -208,7 +227,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " JOIN enrollment e ON e.id = ?2"
         " JOIN queue q ON q.cid = c.cid AND q.eid = e.eid WHERE c.uuid = ?1",
     /* Ten commands make one push: a row that is due already keeps its id,
-     * one in flight becomes due again when its answer comes.  Should the
+     * one in flight becomes due again when its answer comes, one that APNs
+     * put off keeps its pause.  Should the
      * device have come by itself while it is in flight, its due time is gone:
      * it gets one behind every answer's time limit, or PUSH_DONE would take
      * the new push for the one that was not needed. */
@@ -217,16 +237,22 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " attempts, apns_id, last_at, last_status)"
         " VALUES (?1, ?2, ?3, 1, 0, 0, ?4, 0, 0)"
         " ON CONFLICT (eid) DO UPDATE SET topic = excluded.topic,"
-        " generation = push.generation + 1, attempts = 0,"
-        " due_at = CASE WHEN push.claimed_by IS NULL THEN excluded.due_at"
-        " ELSE COALESCE(push.due_at, excluded.due_at + 900000000) END,"
+        " generation = push.generation + 1,"
+        " attempts = CASE WHEN push.due_at IS NULL THEN 0"
+        " ELSE push.attempts END,"
+        " due_at = CASE WHEN push.claimed_by IS NOT NULL"
+        " THEN COALESCE(push.due_at, excluded.due_at + 900000000)"
+        " WHEN push.due_at IS NULL OR (push.attempts = 0 AND"
+        " push.due_at > excluded.due_at) THEN excluded.due_at"
+        " ELSE push.due_at END,"
         " apns_id = CASE WHEN push.due_at IS NOT NULL AND"
         " push.claimed_by IS NULL THEN push.apns_id"
         " ELSE excluded.apns_id END RETURNING apns_id",
     [MDM_SQL_QUEUE_WAITING] =
         "SELECT 1 FROM queue WHERE eid = ?1 AND " DELIVERABLE " LIMIT 1",
-    [MDM_SQL_PUSH_CLEAR] = "UPDATE push SET due_at = NULL, attempts = 0"
-                           " WHERE eid = ?1 AND due_at IS NOT NULL",
+    [MDM_SQL_PUSH_CLEAR] =
+        "UPDATE push SET due_at = " NEXT_NOT_BEFORE("?2") ", attempts = 0"
+        " WHERE eid = ?1 AND due_at IS NOT NULL",
     [MDM_SQL_PUSH_CLEAR_DEVICE] =
         "UPDATE push SET due_at = NULL, claimed_by = NULL, attempts = 0"
         " WHERE eid IN (SELECT eid FROM enrollment WHERE device_eid = ?1)",
@@ -247,12 +273,13 @@ static const char *const statements[MDM_SQL_COUNT] = {
     /* due_at is NULL here when the device came by itself meanwhile. */
     [MDM_SQL_PUSH_DONE] =
         "UPDATE push SET due_at = CASE WHEN due_at IS NULL OR"
-        " generation = sent_generation THEN NULL ELSE ?3 END,"
+        " generation = sent_generation THEN " NEXT_NOT_BEFORE("?3")
+        " ELSE ?3 END,"
         " claimed_by = NULL, attempts = 0, last_at = ?3, last_status = ?4,"
         " last_reason = ?5 WHERE eid = ?1 AND claimed_by = ?2",
     [MDM_SQL_PUSH_RETRY] =
         "UPDATE push SET due_at = CASE WHEN due_at IS NULL THEN NULL"
-        " WHEN generation = sent_generation THEN ?6 ELSE ?3 END,"
+        " ELSE ?6 END,"
         " claimed_by = NULL, attempts = attempts + 1, last_at = ?3,"
         " last_status = ?4, last_reason = ?5"
         " WHERE eid = ?1 AND claimed_by = ?2",

@@ -333,6 +333,7 @@ static mdm_rc get_reader(mdm_store_t *s, int64_t until, void **conn_r,
             (void)pthread_mutex_lock(&s->mutex);
             if (rc != MDM_OK) {
                 s->readers_open--;
+                (void)pthread_cond_broadcast(&s->changed);
             }
             return rc;
         }
@@ -352,7 +353,8 @@ static void put_reader(mdm_store_t *s, void *conn)
     } else {
         s->readers[s->idle++] = conn;
     }
-    (void)pthread_cond_signal(&s->changed);
+    /* Not signal: writers and openers wait on the same condition. */
+    (void)pthread_cond_broadcast(&s->changed);
 }
 
 mdm_rc mdm_store_read(mdm_store_t *store, mdm_tx_fn *fn, void *arg,

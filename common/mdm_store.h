@@ -254,6 +254,12 @@ mdm_rc mdm_store_queue_finish(mdm_tx_t *tx, int64_t qid,
 mdm_rc mdm_store_queue_retire(mdm_tx_t *tx, int64_t device_eid, int64_t now_us,
                               mdm_err_t *err);
 
+/* Is there an active command whose time is over? */
+mdm_rc mdm_store_queue_is_expired(mdm_tx_t *tx, int64_t now_us, bool *some_r,
+                                  mdm_err_t *err);
+/* Ends up to 500 of them. */
+mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, mdm_err_t *err);
+
 /* State of a command on one enrolment. */
 typedef struct mdm_queue_row {
     mdm_str_t enrollment_id;
@@ -278,15 +284,17 @@ mdm_rc mdm_store_result_get(mdm_tx_t *tx, mdm_str_t uuid, mdm_str_t id,
 
 /* ---- push outbox -------------------------------------------------------- */
 
-/* Makes a push due now; apns_id_r gets the id under which it goes out. */
+/* Makes a push due at a time; apns_id_r gets the id under which it goes out.
+ * One that is due earlier, or that APNs put off, keeps its time. */
 mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
-                           int64_t now_us, char apns_id_r[MDM_UUID_SIZE],
+                           int64_t due_us, char apns_id_r[MDM_UUID_SIZE],
                            mdm_err_t *err);
 /* Is anything deliverable queued? */
 mdm_rc mdm_store_queue_waiting(mdm_tx_t *tx, int64_t eid, int64_t now_us,
                                bool *waiting_r, mdm_err_t *err);
-/* The device is here: nothing need be pushed. */
-mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, mdm_err_t *err);
+/* The device is here: nothing need be pushed before the next not_before. */
+mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                            mdm_err_t *err);
 mdm_rc mdm_store_push_clear_device(mdm_tx_t *tx, int64_t device_eid,
                                    mdm_err_t *err);
 

@@ -22,7 +22,7 @@ static void copy_uuid(char dst[MDM_UUID_SIZE], mdm_str_t from)
 }
 
 mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
-                           int64_t now_us, char apns_id_r[MDM_UUID_SIZE],
+                           int64_t due_us, char apns_id_r[MDM_UUID_SIZE],
                            mdm_err_t *err)
 {
     char fresh[MDM_UUID_SIZE];
@@ -34,7 +34,7 @@ mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
     if (rc != MDM_OK) {
         return rc;
     }
-    mdm_query_begin(&q, tx, MDM_SQL_PUSH_MARK, err, "itit", eid, topic, now_us,
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_MARK, err, "itit", eid, topic, due_us,
                     mdm_str_from(fresh));
     rc = mdm_query_row(&q, &row);
     if (rc == MDM_OK && row) {
@@ -45,9 +45,10 @@ mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
     return rc;
 }
 
-mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, mdm_err_t *err)
+mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                            mdm_err_t *err)
 {
-    return mdm_sql_run(tx, MDM_SQL_PUSH_CLEAR, NULL, err, "i", eid);
+    return mdm_sql_run(tx, MDM_SQL_PUSH_CLEAR, NULL, err, "ii", eid, now_us);
 }
 
 mdm_rc mdm_store_push_clear_device(mdm_tx_t *tx, int64_t device_eid,

@@ -222,6 +222,24 @@ mdm_rc mdm_store_queue_retire(mdm_tx_t *tx, int64_t device_eid, int64_t now_us,
                        (int64_t)MDM_QUEUE_CANCELLED, now_us);
 }
 
+mdm_rc mdm_store_queue_is_expired(mdm_tx_t *tx, int64_t now_us, bool *some_r,
+                                  mdm_err_t *err)
+{
+    mdm_query_t q;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_EXPIRED, err, "i", now_us);
+    rc = mdm_query_row(&q, some_r);
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_QUEUE_EXPIRE, NULL, err, "ii", now_us,
+                       (int64_t)MDM_QUEUE_EXPIRED);
+}
+
 mdm_rc mdm_store_queue_waiting(mdm_tx_t *tx, int64_t eid, int64_t now_us,
                                bool *waiting_r, mdm_err_t *err)
 {

@@ -307,6 +307,8 @@ static void test_merge(void **state)
     mdm_config_free(&deep);
 }
 
+#define HEX "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
 static void test_token_files(void **state)
 {
     static const struct {
@@ -315,9 +317,7 @@ static void test_token_files(void **state)
         const char *says;
     } cases[] = {
         {"# comment\n\n  a:0123456789abcdef  \r\nb:fedcba9876543210", 2, ""},
-        {"a:read,write:sha256:"
-         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n",
-         1, ""},
+        {"a:read,command:sha256:" HEX "\n", 1, ""},
         {"a:with:colons:inside-it\n", 1, ""},
         {"", 0, "no line"},
         {"# nothing\n", 0, "no line"},
@@ -325,7 +325,10 @@ static void test_token_files(void **state)
         {"a:0123456789abcdef\nnocolon\n", 0, "line 2"},
         {":0123456789abcdef\n", 0, "line 1"},
         {"a:\n", 0, "line 1"},
-        {"a:x:sha256:00\n", 0, "64 hex"},
+        {"a:read:sha256:00\n", 0, "64 hex"},
+        {"a:sha256:" HEX "\n", 0, "scopes first"},
+        {"a:raed:sha256:" HEX "\n", 0, "unknown scope"},
+        {"a::sha256:" HEX "\n", 0, "unknown scope"},
     };
     world_t *w = *state;
     mdm_config_t *c;

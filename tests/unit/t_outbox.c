@@ -67,8 +67,9 @@ static mdm_rc do_mark(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 
 static mdm_rc do_clear(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    (void)arg;
-    return mdm_store_push_clear(tx, 1, err);
+    box_t *b = arg;
+
+    return mdm_store_push_clear(tx, 1, b->now, err);
 }
 
 static mdm_rc do_due(mdm_tx_t *tx, void *arg, mdm_err_t *err)
@@ -212,7 +213,14 @@ static void test_marked_in_flight(void **state)
     assert_int_equal(claim(&b), 1);
     run(&b, do_mark);
     finish(&b, MDM_PUSH_RETRY, b.now + 3600 * MDM_SEC);
-    assert_true(due(&b) == b.now); /* no pause for a new reason */
+    /* A new reason does not shorten the pause that APNs asked for ... */
+    assert_true(due(&b) == b.now + 3600 * MDM_SEC);
+    run(&b, do_mark);
+    assert_true(due(&b) == b.now + 3600 * MDM_SEC);
+    /* ... but the device's coming ends it. */
+    run(&b, do_clear);
+    run(&b, do_mark);
+    assert_true(due(&b) == b.now);
 }
 
 /* The device comes while its push is under way; then there is a new command
@@ -235,7 +243,11 @@ static void test_cleared_in_flight(void **state)
         run(&b, do_mark);
         assert_int_equal(claim(&b), 0); /* not twice at a time */
         finish(&b, verdicts[i], b.now + MDM_SEC);
-        assert_true(due(&b) == b.now);
+        /* A pause that APNs asked for is kept. */
+        assert_true(due(&b) == (verdicts[i] == MDM_PUSH_RETRY
+                                    ? b.now + MDM_SEC
+                                    : b.now));
+        b.now += 2 * MDM_SEC;
     }
     assert_int_equal(claim(&b), 1);
     run(&b, do_clear);
