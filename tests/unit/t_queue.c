@@ -196,6 +196,70 @@ static void test_times(void **state)
     assert_string_equal(idle(w), "later");
 }
 
+/* The push of a command that may not be delivered yet goes out when it may,
+ * whatever the device does meanwhile. */
+static void test_push_at_not_before(void **state)
+{
+    world_t *w = *state;
+    int64_t at = mdm_wall_us(NULL) + 3600 * MDM_SEC;
+    mdm_enqueue_t e = {.uuid = MDM_STR("later"),
+                       .request_type = MDM_STR("ProfileList"),
+                       .body = MDM_STR("later"),
+                       .push = true,
+                       .not_before_us = at};
+    mdm_target_result_t t = {.id = MDM_STR("D")};
+    size_t n = 0;
+
+    enroll(w, "D", 'A');
+    assert_int_equal(mdm_queue_enqueue(w->store, &e, &t, 1, &n, &w->err),
+                     MDM_OK);
+    assert_true(db_int(w, "SELECT due_at FROM push") == at);
+    assert_string_equal(idle(w), "");
+    assert_true(db_int(w, "SELECT due_at FROM push") == at);
+    /* One that may be delivered now is pushed now, and the other not lost. */
+    (void)enqueue(w, "now", "D", 5);
+    assert_true(db_int(w, "SELECT due_at FROM push") < at);
+    assert_string_equal(idle(w), "now");
+    assert_true(db_int(w, "SELECT due_at FROM push") == at);
+}
+
+static mdm_rc do_expire(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    return mdm_store_queue_expire(tx, *(int64_t *)arg, err);
+}
+
+static mdm_rc do_is_expired(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    return mdm_store_queue_is_expired(tx, mdm_wall_us(NULL), arg, err);
+}
+
+static void test_expired(void **state)
+{
+    world_t *w = *state;
+    int64_t now = mdm_wall_us(NULL);
+    bool some = true;
+
+    enroll(w, "D", 'A');
+    assert_int_equal(enqueue_timed(w, "stays", 0, now + 3600 * MDM_SEC),
+                     MDM_OK);
+    assert_int_equal(mdm_store_read(w->store, do_is_expired, &some, &w->err),
+                     MDM_OK);
+    assert_false(some);
+    assert_int_equal(enqueue_timed(w, "over", 0, now - 1), MDM_OK);
+    assert_int_equal(mdm_store_read(w->store, do_is_expired, &some, &w->err),
+                     MDM_OK);
+    assert_true(some);
+    assert_int_equal(mdm_store_write(w->store, do_expire, &now, &w->err),
+                     MDM_OK);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue WHERE state = 6"),
+                     1);
+    assert_string_equal(idle(w), "stays");
+    /* A late result is kept. */
+    assert_string_equal(report(w, ACK, "over"), "stays");
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue WHERE state = 6"),
+                     0);
+}
+
 static void test_many_targets(void **state)
 {
     world_t *w = *state;
@@ -283,7 +347,10 @@ int main(void)
         world_test(test_order),          world_test(test_not_now),
         world_test(test_not_now_both),   world_test(test_unknown_status),
         world_test(test_strange_reports), world_test(test_late_result),
-        world_test(test_times),          world_test(test_many_targets),
+        world_test(test_times),
+        world_test(test_push_at_not_before),
+        world_test(test_expired),
+        world_test(test_many_targets),
         world_test(test_chunks),
     };
 
