@@ -1,11 +1,12 @@
 """The administration API: credentials, push certificates, lists, errors."""
 import base64
 import datetime
+import hashlib
 import uuid
 
 import pytest
 from helpers import command_plist, enrolled_ids
-from mdmtest.api import quote_id
+from mdmtest.api import Api, quote_id
 from mdmtest.pki import cert_pem, key_pem, new_topic
 
 CALLS = [("GET", "/v1/enrollments"), ("PUT", "/v1/enqueue/x"),
@@ -49,6 +50,26 @@ def test_any_user_name_and_bearer(server, api):
     for scheme in ("Bearer", "bearer"):
         api.headers["Authorization"] = f"{scheme} {server.api_token}"
         assert api.call("GET", "/v1/enrollments?limit=1").status == 200
+
+
+def test_scopes(own_server, pki):
+    """A token of the hashed form may do what its scopes say, no more."""
+    secret = {name: f"token-of-{name}-0123456789" for name in
+              ("reader", "queuer", "chief")}
+    scopes = {"reader": "read", "queuer": "command", "chief": "admin"}
+    server = own_server(wait_store=False, tokens="".join(
+        f"{n}:{scopes[n]}:sha256:{hashlib.sha256(t.encode()).hexdigest()}\n"
+        for n, t in secret.items()))
+    push = pki.push(server.push.topic)
+    body = command_plist("ProfileList")[1]
+    answers = {"reader": (200, 403, 403), "queuer": (403, 404, 403),
+               "chief": (200, 404, 200)}
+    for name, wanted in answers.items():
+        api = Api(server, secret[name])
+        got = (api.enrollments("").status, api.enqueue("x", body).status,
+               api.put_pushcert(push.both_pem).status)
+        assert got == wanted, (name, got)
+        api.transport.close()
 
 
 def test_version_needs_no_credentials(server):
