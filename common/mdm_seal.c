@@ -152,6 +152,14 @@ static mdm_rc make_key(const char *dir, const char *path, bool *made_r,
     return MDM_OK;
 }
 
+bool mdm_seal_has_key(const char *dir)
+{
+    char path[PATH_MAX];
+
+    (void)snprintf(path, sizeof(path), "%s/secret.key", dir);
+    return access(path, F_OK) == 0;
+}
+
 mdm_rc mdm_seal_obtain_key(const char *dir,
                            unsigned char key_r[MDM_SEAL_KEY_LEN], bool *made_r,
                            mdm_err_t *err)
@@ -161,7 +169,7 @@ mdm_rc mdm_seal_obtain_key(const char *dir,
 
     *made_r = false;
     (void)snprintf(path, sizeof(path), "%s/secret.key", dir);
-    if (access(path, F_OK) != 0) {
+    if (!mdm_seal_has_key(dir)) {
         rc = make_key(dir, path, made_r, err);
         if (rc != MDM_OK) {
             return rc;

@@ -36,6 +36,9 @@ mdm_rc mdm_seal_obtain_key(const char *dir,
                            unsigned char key_r[MDM_SEAL_KEY_LEN],
                            bool *made_r, mdm_err_t *err) MDM_USE_RESULT;
 
+/* Is there a file `dir`/secret.key? */
+bool mdm_seal_has_key(const char *dir);
+
 /* Tells keys apart without revealing them; borrowed text. */
 const char *mdm_seal_id(const mdm_seal_t *seal);
 

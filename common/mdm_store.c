@@ -142,15 +142,39 @@ const mdm_seal_t *mdm_store_seal(const mdm_store_t *store)
 
 /* ---- opening ------------------------------------------------------------ */
 
-static mdm_rc obtain_seal(mdm_store_t *s, mdm_err_t *err)
+/* Was the store made with a key?  Then a lost key file must not be replaced
+ * by a new one, of which the log would ask to make a backup. */
+static mdm_rc knows_key(mdm_tx_t *tx, bool *known_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_META_GET, err, "t", MDM_STR("secret_key"));
+    rc = mdm_query_row(&q, known_r);
+    mdm_query_end(&q);
+    return rc;
+}
+
+static mdm_rc obtain_seal(mdm_store_t *s, mdm_tx_t *tx, mdm_err_t *err)
 {
     bool made = false;
+    bool known = false;
     mdm_rc rc;
 
     if (s->seal != NULL) {
         return MDM_OK;
     }
     if (!s->has_key) {
+        rc = knows_key(tx, &known, err);
+        if (rc == MDM_OK && known && !mdm_seal_has_key(s->state_dir)) {
+            rc = mdm_err_set(err, MDM_ECONFIG, MDM_MSG_SECRET_KEY_WRONG,
+                             "%s/secret.key is gone, and the store was made "
+                             "with it",
+                             s->state_dir);
+        }
+        if (rc != MDM_OK) {
+            return rc;
+        }
         rc = mdm_seal_obtain_key(s->state_dir, s->key, &made, err);
         if (rc != MDM_OK) {
             return rc;
@@ -214,12 +238,12 @@ static mdm_rc do_open(mdm_store_t *s, mdm_err_t *err)
     int from = MDM_SCHEMA_VERSION;
     mdm_rc rc;
 
-    rc = obtain_seal(s, err);
-    if (rc == MDM_OK) {
-        rc = s->driver->open(s->url, s->state_dir, true, &tx.conn, err);
-    }
+    rc = s->driver->open(s->url, s->state_dir, true, &tx.conn, err);
     if (rc == MDM_OK) {
         rc = mdm_sql_migrate(&tx, until, &from, err);
+    }
+    if (rc == MDM_OK) {
+        rc = obtain_seal(s, &tx, err);
     }
     if (rc == MDM_OK) {
         rc = check_key_tx(s, &tx, until, err);

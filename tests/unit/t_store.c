@@ -201,6 +201,26 @@ static void test_wrong_key(void **state)
     assert_int_equal(report_as(w, "D", 'A', MDM_REPORT_IDLE, NULL), MDM_OK);
 }
 
+/* A lost key is not replaced by a new one. */
+static void test_lost_key(void **state)
+{
+    world_t *w = *state;
+    char key[64];
+    char kept[64];
+
+    enroll(w, "D", 'A');
+    mdm_store_free(&w->store);
+    (void)snprintf(key, sizeof(key), "%s/secret.key", w->dir);
+    (void)snprintf(kept, sizeof(kept), "%s/kept", w->dir);
+    assert_int_equal(rename(key, kept), 0);
+    w->store = world_store(w, 5 * MDM_SEC, NULL);
+    assert_int_equal(mdm_store_open(w->store, &w->err), MDM_ECONFIG);
+    assert_int_equal(w->err.id, MDM_MSG_SECRET_KEY_WRONG);
+    assert_int_not_equal(access(key, F_OK), 0);
+    assert_int_equal(rename(kept, key), 0);
+    assert_int_equal(open_until(w, MDM_OK), MDM_OK);
+}
+
 static void test_newer_schema(void **state)
 {
     world_t *w = *state;
@@ -453,7 +473,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         world_test(test_group_commit), world_test(test_failed_alone),
         world_test(test_open_later),   world_test(test_not_a_database),
-        world_test(test_wrong_key),    world_test(test_newer_schema),
+        world_test(test_wrong_key),    world_test(test_lost_key),
+        world_test(test_newer_schema),
         world_test(test_open_together), cmocka_unit_test(test_urls),
         world_test(test_locked),       world_test(test_version),
         world_test(test_sealed),       world_test(test_plans),
