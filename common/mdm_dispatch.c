@@ -548,11 +548,13 @@ void mdm_dispatch_retire(mdm_dispatch_t *d)
     mdm_wake_set(d->wake_fd);
 }
 
-void mdm_dispatch_stop(mdm_dispatch_t **dispatch, int64_t grace_us)
+void mdm_dispatch_join(mdm_dispatch_t *d, int64_t grace_us)
 {
-    mdm_dispatch_t *d = *dispatch;
-    int64_t by = mdm_mono_us(NULL) + grace_us;
+    int64_t by = mdm_mono_us(NULL) + (grace_us > 0 ? grace_us : 0);
 
+    if (d->joined) {
+        return;
+    }
     (void)pthread_mutex_lock(&d->mutex);
     d->stop = true;
     if (d->stop_by_us == 0 || by < d->stop_by_us) {
@@ -561,6 +563,12 @@ void mdm_dispatch_stop(mdm_dispatch_t **dispatch, int64_t grace_us)
     (void)pthread_mutex_unlock(&d->mutex);
     mdm_wake_set(d->wake_fd);
     (void)pthread_join(d->thread, NULL);
-    free_dispatch(d);
+    d->joined = true;
+}
+
+void mdm_dispatch_stop(mdm_dispatch_t **dispatch, int64_t grace_us)
+{
+    mdm_dispatch_join(*dispatch, grace_us);
+    free_dispatch(*dispatch);
     *dispatch = NULL;
 }

@@ -71,6 +71,7 @@ struct mdm_dispatch {
     } seen[1024];
     size_t nseen;
 
+    bool joined; /* the thread has ended; the stopping thread's */
     char holder[128];
     bool leading;
     bool store_opened;

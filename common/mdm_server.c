@@ -121,9 +121,12 @@ void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
     if (!is_started(server)) {
         return;
     }
+    mdm_dispatch_retire(server->dispatch);
     if (!wait_for_requests(server, until)) {
-        /* The process ends under them; what is not committed is repeated by
-         * the devices, claims and lease run out. */
+        /* The process ends under them: they keep store and dispatcher, but
+         * no thread of ours outlives the host's memory.  What they do not
+         * commit is repeated by the devices. */
+        mdm_dispatch_join(server->dispatch, 0);
         return;
     }
     mdm_dispatch_stop(&server->dispatch, until - mdm_mono_us(NULL));
