@@ -406,8 +406,8 @@ static bool store_ready(mdm_dispatch_t *d, int64_t mono)
     mdm_err_t err;
 
     if (!d->store_opened && mono >= d->store_retry_us) {
-        d->store_retry_us = mono + STORE_RETRY_US;
         d->store_opened = mdm_store_open(d->config.store, &err) == MDM_OK;
+        d->store_retry_us = d->store_opened ? 0 : mono + STORE_RETRY_US;
     }
     if (d->store_opened && !d->certs_adopted && mono >= d->store_retry_us) {
         adopt_certs(d);

@@ -9,8 +9,7 @@
 
 #include <openssl/err.h>
 
-/* A fault's text may quote what a peer sent; one line must stay one line. */
-static void make_printable(char *text)
+void mdm_err_printable(char *text)
 {
     unsigned char *p;
 
@@ -27,7 +26,7 @@ static void set_text(mdm_err_t *err, const char *fmt, va_list ap)
 static void set_text(mdm_err_t *err, const char *fmt, va_list ap)
 {
     (void)vsnprintf(err->text, sizeof(err->text), fmt, ap);
-    make_printable(err->text);
+    mdm_err_printable(err->text);
 }
 
 mdm_rc mdm_err_set(mdm_err_t *err, mdm_rc rc, int id, const char *fmt, ...)
@@ -89,7 +88,7 @@ mdm_rc mdm_err_openssl(mdm_err_t *err, mdm_rc rc, int id, const char *fmt,
         len = strlen(err->text);
         (void)snprintf(err->text + len, sizeof(err->text) - len, ": %s",
                        reason);
-        make_printable(err->text);
+        mdm_err_printable(err->text);
     }
     return rc;
 }

@@ -63,6 +63,10 @@ mdm_rc mdm_err_nomem(mdm_err_t *err);
 mdm_rc mdm_err_openssl(mdm_err_t *err, mdm_rc rc, int id, const char *fmt,
                        ...) MDM_PRINTF(4, 5);
 
+/* Replaces control characters in place: a text may quote what a peer sent,
+ * and one line of the log must stay one line. */
+void mdm_err_printable(char *text);
+
 void mdm_err_clear(mdm_err_t *err);
 
 /* Short name of a code for logs, such as "malformed"; static text. */

@@ -39,17 +39,6 @@ static bool is_on(const mdm_log_t *log, mdm_level_t level)
            log->on(log->ctx, level);
 }
 
-static void make_printable(char *text)
-{
-    unsigned char *p;
-
-    for (p = (unsigned char *)text; *p != '\0'; p++) {
-        if (*p < 0x20 || *p == 0x7f) {
-            *p = '?';
-        }
-    }
-}
-
 /* "MDM0101: text; remedy" */
 static void write_message(const mdm_log_t *log, mdm_level_t level, int id,
                           const char *file, int line, const char *text)
@@ -59,7 +48,7 @@ static void write_message(const mdm_log_t *log, mdm_level_t level, int id,
 
     (void)snprintf(msg, sizeof(msg), "MDM%04d: %s%s%s", id, text,
                    remedy[0] != '\0' ? "; " : "", remedy);
-    make_printable(msg);
+    mdm_err_printable(msg);
     log->write(log->ctx, level, file, line, msg);
 }
 
@@ -90,7 +79,7 @@ void mdm_log_at(const mdm_log_t *log, mdm_level_t level, const char *file,
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    make_printable(text);
+    mdm_err_printable(text);
     log->write(log->ctx, level, file, line, text);
 }
 
