@@ -236,6 +236,18 @@ class Server:
         finally:
             api.transport.close()
 
+    def wait_idle(self, timeout=10):
+        """Until the server has let go of every connection of a client."""
+        end = f":{self.port:04X}"
+
+        def idle():
+            with open("/proc/net/tcp", encoding="ascii") as f:
+                rows = [line.split() for line in f.readlines()[1:]]
+            # state 0A listens; inode 0: nobody holds the socket any more
+            return not [r for r in rows if r[1].endswith(end)
+                        and r[3] != "0A" and r[9] != "0"]
+        wait_for(idle, timeout, "the end of every connection", 0.05)
+
     def is_running(self):
         return self.process is not None and self.process.poll() is None
 
