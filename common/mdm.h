@@ -112,6 +112,13 @@ const char *mdm_config_state_dir(const mdm_config_t *main);
  * without one is not started. */
 bool mdm_config_in_use(const mdm_config_t *main);
 
+/* The header that carries a certificate from a proxy at this (merged)
+ * location; NULL: none.  Borrowed. */
+const char *mdm_config_identity_header(const mdm_config_t *location);
+/* May devices prove themselves by Mdm-Signature, by a TLS certificate here? */
+bool mdm_config_takes_signature(const mdm_config_t *location);
+bool mdm_config_takes_certificate(const mdm_config_t *location);
+
 /* Largest body the endpoint accepts, in bytes. */
 uint64_t mdm_config_body_max(const mdm_config_t *location);
 
@@ -159,7 +166,13 @@ typedef struct mdm_request {
     mdm_str_t authorization;
     mdm_str_t key_passphrase; /* X-Key-Passphrase */
     mdm_str_t client_cert;    /* DER of the TLS client certificate */
-    mdm_str_t peer;           /* address as text, for logs */
+    /* Mdm-Signature, and the header mdm_config_identity_header() names; of
+     * one that was sent several times all values, joined by ", ". */
+    mdm_str_t signature;
+    mdm_str_t identity_header;
+    mdm_str_t peer;           /* the client's address as text, for logs */
+    mdm_str_t neighbor;       /* who is at the other end of the connection:
+                               * differs from peer behind a proxy */
     /* The body: in memory, or (body_fd >= 0) body_size bytes of a file from
      * offset 0, read with pread. */
     mdm_str_t body;

@@ -36,6 +36,10 @@ typedef struct mdm_str {
 #define MDM_TOKEN_MAX 512
 #define MDM_MAGIC_MAX 512
 #define MDM_UNLOCK_TOKEN_MAX (64 * 1024)
+#define MDM_BOOTSTRAP_TOKEN_MAX (64 * 1024)
+#define MDM_ENDPOINT_MAX 1024
+#define MDM_TOKEN_SERVICE_MAX 255
+#define MDM_DIGEST_RESPONSE_MAX 4096
 /* Canonical text form of a UUID, without and with the final NUL. */
 #define MDM_UUID_LEN 36
 #define MDM_UUID_SIZE 37

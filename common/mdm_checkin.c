@@ -208,6 +208,11 @@ enum {
     W_IMEI,
     W_MEID,
     W_USER_LONG_NAME,
+    W_DIGEST_RESPONSE,
+    W_BOOTSTRAP_TOKEN,
+    W_ENDPOINT,
+    W_DATA,
+    W_TOKEN_SERVICE_TYPE,
     W_COUNT
 };
 
@@ -228,26 +233,33 @@ static const char *const want_names[W_COUNT] = {
     [W_IMEI] = "IMEI",
     [W_MEID] = "MEID",
     [W_USER_LONG_NAME] = "UserLongName",
+    [W_DIGEST_RESPONSE] = "DigestResponse",
+    [W_BOOTSTRAP_TOKEN] = "BootstrapToken",
+    [W_ENDPOINT] = "Endpoint",
+    [W_DATA] = "Data",
+    [W_TOKEN_SERVICE_TYPE] = "TokenServiceType",
 };
+
+/* Which channels send a message. */
+typedef enum channels { ANY, DEVICE, USER } channels_t;
 
 /* What each message needs beside MessageType and an identifier. */
 static const struct {
     const char *name;
     mdm_checkin_type_t type;
     bool topic;
-    bool device_only;
+    channels_t channels;
 } messages[] = {
-    {"Authenticate", MDM_CHECKIN_AUTHENTICATE, true, true},
-    {"TokenUpdate", MDM_CHECKIN_TOKEN_UPDATE, true, false},
+    {"Authenticate", MDM_CHECKIN_AUTHENTICATE, true, DEVICE},
+    {"TokenUpdate", MDM_CHECKIN_TOKEN_UPDATE, true, ANY},
     /* The topic of a CheckOut decides nothing: do without it. */
-    {"CheckOut", MDM_CHECKIN_CHECK_OUT, false, true},
-    {"UserAuthenticate", MDM_CHECKIN_USER_AUTHENTICATE, false, false},
-    {"SetBootstrapToken", MDM_CHECKIN_SET_BOOTSTRAP_TOKEN, false, false},
-    {"GetBootstrapToken", MDM_CHECKIN_GET_BOOTSTRAP_TOKEN, false, false},
-    {"DeclarativeManagement", MDM_CHECKIN_DECLARATIVE_MANAGEMENT, false,
-     false},
-    {"GetToken", MDM_CHECKIN_GET_TOKEN, false, false},
-    {"ReturnToService", MDM_CHECKIN_RETURN_TO_SERVICE, false, false},
+    {"CheckOut", MDM_CHECKIN_CHECK_OUT, false, DEVICE},
+    {"UserAuthenticate", MDM_CHECKIN_USER_AUTHENTICATE, false, USER},
+    {"SetBootstrapToken", MDM_CHECKIN_SET_BOOTSTRAP_TOKEN, false, DEVICE},
+    {"GetBootstrapToken", MDM_CHECKIN_GET_BOOTSTRAP_TOKEN, false, DEVICE},
+    {"DeclarativeManagement", MDM_CHECKIN_DECLARATIVE_MANAGEMENT, false, ANY},
+    {"GetToken", MDM_CHECKIN_GET_TOKEN, false, ANY},
+    {"ReturnToService", MDM_CHECKIN_RETURN_TO_SERVICE, false, DEVICE},
 };
 
 /* A value of exactly this type and 1 to max bytes. */
@@ -316,6 +328,65 @@ static mdm_rc read_token_update(const mdm_plist_want_t *want,
     return MDM_OK;
 }
 
+/* The token is data; absent and empty both mean that there is none now. */
+static mdm_rc read_bootstrap_token(const mdm_plist_want_t *want,
+                                   mdm_checkin_t *msg, mdm_err_t *err)
+{
+    if (want->type != MDM_PLIST_ABSENT && want->type != MDM_PLIST_DATA) {
+        return mdm_err_set(err, MDM_EINVAL, 0, "%s is not data", want->path);
+    }
+    if (want->value.n > MDM_BOOTSTRAP_TOKEN_MAX) {
+        return mdm_err_set(err, MDM_EINVAL, 0, "%s is longer than %d bytes",
+                           want->path, MDM_BOOTSTRAP_TOKEN_MAX);
+    }
+    msg->bootstrap_token = want->value;
+    return MDM_OK;
+}
+
+static mdm_rc read_declarative(const mdm_plist_want_t *want,
+                               mdm_checkin_t *msg, mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    rc = need(&want[W_ENDPOINT], MDM_PLIST_STRING, MDM_ENDPOINT_MAX,
+              &msg->endpoint, err);
+    if (rc == MDM_OK && has_control(msg->endpoint)) {
+        rc = mdm_err_set(err, MDM_EINVAL, 0,
+                         "Endpoint has a control character");
+    }
+    if (rc == MDM_OK && want[W_DATA].type != MDM_PLIST_ABSENT &&
+        want[W_DATA].type != MDM_PLIST_DATA) {
+        rc = mdm_err_set(err, MDM_EINVAL, 0, "Data is not data");
+    }
+    msg->data = want[W_DATA].value;
+    return rc;
+}
+
+/* What a message of this type must or may carry beyond the common keys. */
+static mdm_rc read_own(const mdm_plist_want_t *want, mdm_checkin_t *msg,
+                       mdm_err_t *err)
+{
+    switch (msg->type) {
+    case MDM_CHECKIN_TOKEN_UPDATE:
+        return read_token_update(want, msg, err);
+    case MDM_CHECKIN_USER_AUTHENTICATE:
+        return want[W_DIGEST_RESPONSE].type == MDM_PLIST_ABSENT
+                   ? MDM_OK
+                   : need(&want[W_DIGEST_RESPONSE], MDM_PLIST_STRING,
+                          MDM_DIGEST_RESPONSE_MAX, &msg->digest_response,
+                          err);
+    case MDM_CHECKIN_SET_BOOTSTRAP_TOKEN:
+        return read_bootstrap_token(&want[W_BOOTSTRAP_TOKEN], msg, err);
+    case MDM_CHECKIN_DECLARATIVE_MANAGEMENT:
+        return read_declarative(want, msg, err);
+    case MDM_CHECKIN_GET_TOKEN:
+        return need(&want[W_TOKEN_SERVICE_TYPE], MDM_PLIST_STRING,
+                    MDM_TOKEN_SERVICE_MAX, &msg->token_service_type, err);
+    default:
+        return MDM_OK;
+    }
+}
+
 static void read_optional(const mdm_plist_want_t *want, mdm_checkin_t *msg)
 {
     const struct {
@@ -368,16 +439,18 @@ static mdm_rc read_message(const mdm_plist_want_t *want, mdm_arena_t *arena,
     }
     msg->type = messages[i].type;
     rc = mdm_channel_from_wanted(want, arena, &msg->channel, err);
-    if (rc == MDM_OK && messages[i].device_only &&
-        mdm_channel_is_user(msg->channel.type)) {
-        rc = mdm_err_set(err, MDM_EINVAL, 0, "%s on a user channel",
-                         messages[i].name);
+    if (rc == MDM_OK && messages[i].channels != ANY &&
+        (messages[i].channels == USER) !=
+            mdm_channel_is_user(msg->channel.type)) {
+        rc = mdm_err_set(err, MDM_EINVAL, 0, "%s on a %s channel",
+                         messages[i].name,
+                         messages[i].channels == USER ? "device" : "user");
     }
     if (rc == MDM_OK) {
         rc = read_topic(&want[W_TOPIC], messages[i].topic, &msg->topic, err);
     }
-    if (rc == MDM_OK && msg->type == MDM_CHECKIN_TOKEN_UPDATE) {
-        rc = read_token_update(want, msg, err);
+    if (rc == MDM_OK) {
+        rc = read_own(want, msg, err);
     }
     read_optional(want, msg);
     return rc;

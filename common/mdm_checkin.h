@@ -91,6 +91,16 @@ typedef struct mdm_checkin {
     /* user channel */
     mdm_str_t user_short_name;
     mdm_str_t user_long_name;
+    /* UserAuthenticate: the second request of a log-in; absent in the first */
+    mdm_str_t digest_response;
+    /* SetBootstrapToken; absent or empty: forget the stored one */
+    mdm_str_t bootstrap_token;
+    /* DeclarativeManagement: 1 to MDM_ENDPOINT_MAX bytes without control
+     * characters; data is absent unless something is reported */
+    mdm_str_t endpoint;
+    mdm_str_t data;
+    /* GetToken: 1 to MDM_TOKEN_SERVICE_MAX bytes */
+    mdm_str_t token_service_type;
 } mdm_checkin_t;
 
 /* Strings borrowed from `raw` or made in `arena`.

@@ -139,6 +139,8 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
     }
     /* MDMEndpoint stands alone: it is never inherited. */
     INHERIT(PLIST_LIMITS, plist_limits)
+    INHERIT(DEVICE_IDENTITY, prove)
+    INHERIT(DEVICE_IDENTITY, identity_header)
     INHERIT(API_TOKEN_FILE, api_tokens)
     INHERIT(DEVICE_CA_CERTIFICATE, device_trust)
     merged->set |= parent->set & ~(UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT);
@@ -231,6 +233,23 @@ const char *mdm_config_state_dir(const mdm_config_t *main)
 bool mdm_config_in_use(const mdm_config_t *main)
 {
     return *main->in_use;
+}
+
+const char *mdm_config_identity_header(const mdm_config_t *location)
+{
+    return (location->prove & MDM_PROVE_HEADER) != 0
+               ? location->identity_header
+               : NULL;
+}
+
+bool mdm_config_takes_signature(const mdm_config_t *location)
+{
+    return (location->prove & MDM_PROVE_SIGNATURE) != 0;
+}
+
+bool mdm_config_takes_certificate(const mdm_config_t *location)
+{
+    return (location->prove & MDM_PROVE_CERTIFICATE) != 0;
 }
 
 uint64_t mdm_config_body_max(const mdm_config_t *location)

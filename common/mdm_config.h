@@ -45,6 +45,13 @@ typedef struct mdm_api_tokens {
     size_t n;
 } mdm_api_tokens_t;
 
+/* How a device may prove itself. */
+typedef enum mdm_prove {
+    MDM_PROVE_CERTIFICATE = 1, /* of the TLS connection */
+    MDM_PROVE_SIGNATURE = 2,   /* Mdm-Signature */
+    MDM_PROVE_HEADER = 4       /* certificate in a proxy's header */
+} mdm_prove_t;
+
 struct mdm_config {
     mdm_scope_t scope;
     mdm_arena_t *arena; /* owns what the fields point to; NULL when merged */
@@ -58,6 +65,8 @@ struct mdm_config {
     mdm_role_t role;
     mdm_plist_limits_t plist_limits;
     const mdm_api_tokens_t *api_tokens;
+    unsigned prove;              /* of mdm_prove_t */
+    const char *identity_header; /* with MDM_PROVE_HEADER */
     /* server */
     const mdm_trust_t *device_trust;
     mdm_trust_t *owned_trust; /* of this node, to be freed with it */

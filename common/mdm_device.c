@@ -2,26 +2,15 @@
  * mdm_device.c - the device roles: which half of the protocol a request
  * belongs to, who sends it, and the answer.  Blocks on the store; any thread.
  */
-#include "mdm_device.h"
+#include "mdm_device_int.h"
 
 #include "mdm_auth.h"
-#include "mdm_checkin.h"
 #include "mdm_command.h"
 #include "mdm_queue.h"
 #include "mdm_str.h"
 
 #define CHECKIN_TYPE "application/x-apple-aspen-mdm-checkin"
 #define COMMAND_TYPE "application/x-apple-aspen-mdm"
-#define XML_TYPE "application/xml; charset=UTF-8"
-
-typedef struct call {
-    mdm_server_t *server;
-    const mdm_request_t *request;
-    mdm_response_t *response;
-    mdm_arena_t *arena;
-    mdm_str_t body;
-    mdm_speaker_t speaker;
-} call_t;
 
 /* Ids come from devices: printable, bounded. */
 #define ID_TEXT 128
@@ -39,7 +28,7 @@ static bool topic_is_configured(const mdm_config_t *config, mdm_str_t topic)
     return false;
 }
 
-static void note_checkin(call_t *call, const mdm_checkin_t *msg,
+static void note_checkin(mdm_device_call_t *call, const mdm_checkin_t *msg,
                          const mdm_enroll_result_t *result)
 {
     const mdm_log_t *log = call->request->log;
@@ -69,34 +58,75 @@ static void note_checkin(call_t *call, const mdm_checkin_t *msg,
     }
 }
 
-static mdm_rc checkin(call_t *call, mdm_err_t *err)
+static mdm_rc enrol(mdm_device_call_t *call, const mdm_checkin_t *msg,
+                    mdm_err_t *err)
 {
     mdm_enroll_result_t result;
-    mdm_checkin_t msg;
     mdm_rc rc;
 
-    rc = mdm_checkin_parse(call->body, &call->request->location->plist_limits,
-                           call->arena, &msg, err);
-    if (rc == MDM_OK && msg.type == MDM_CHECKIN_USER_AUTHENTICATE) {
-        return mdm_err_set(err, MDM_EGONE, 0,
-                           "users of network accounts are not managed");
-    }
-    if (rc == MDM_OK) {
-        rc = mdm_enroll_apply(call->server->store, &msg, call->body,
-                              &call->speaker, &result, err);
-    }
+    rc = mdm_enroll_apply(call->server->store, msg, call->body,
+                          &call->speaker, &result, err);
     if (rc != MDM_OK) {
         return rc;
     }
     if (result.push_due) {
         mdm_dispatch_wake(call->server->dispatch);
     }
-    note_checkin(call, &msg, &result);
+    note_checkin(call, msg, &result);
     mdm_http_reply(call->response, 200, NULL, MDM_STR_NONE);
     return MDM_OK;
 }
 
-static void note_report(call_t *call, const mdm_report_t *report,
+/* Messages that a device of ours may send, and that leave its enrolment as
+ * it is. */
+static mdm_rc serve(mdm_device_call_t *call, const mdm_checkin_t *msg,
+                    mdm_err_t *err)
+{
+    mdm_admitted_t who;
+    mdm_rc rc;
+
+    rc = mdm_enroll_admit(call->server->store, &msg->channel, &call->speaker,
+                          &who, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    switch (msg->type) {
+    case MDM_CHECKIN_DECLARATIVE_MANAGEMENT:
+        return mdm_device_declarative_management(call, msg, &who, err);
+    case MDM_CHECKIN_GET_TOKEN:
+        return mdm_device_get_token(call, msg, &who, err);
+    case MDM_CHECKIN_RETURN_TO_SERVICE:
+        return mdm_device_return_to_service(call, msg, &who, err);
+    case MDM_CHECKIN_USER_AUTHENTICATE:
+        return mdm_err_set(err, MDM_EGONE, 0,
+                           "users of network accounts are not managed");
+    default:
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           "this message type is not served here");
+    }
+}
+
+static mdm_rc checkin(mdm_device_call_t *call, mdm_err_t *err)
+{
+    mdm_checkin_t msg;
+    mdm_rc rc;
+
+    rc = mdm_checkin_parse(call->body, &call->request->location->plist_limits,
+                           call->arena, &msg, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    switch (msg.type) {
+    case MDM_CHECKIN_AUTHENTICATE:
+    case MDM_CHECKIN_TOKEN_UPDATE:
+    case MDM_CHECKIN_CHECK_OUT:
+        return enrol(call, &msg, err);
+    default:
+        return serve(call, &msg, err);
+    }
+}
+
+static void note_report(mdm_device_call_t *call, const mdm_report_t *report,
                         const mdm_queue_result_t *result)
 {
     char id[ID_TEXT];
@@ -134,7 +164,7 @@ static void note_report(call_t *call, const mdm_report_t *report,
                  MDM_LOG_WARNING, MDM_MSG_REPORT_DAMAGED, &err);
 }
 
-static mdm_rc report(call_t *call, mdm_err_t *err)
+static mdm_rc report(mdm_device_call_t *call, mdm_err_t *err)
 {
     mdm_queue_result_t result;
     mdm_report_t msg;
@@ -151,7 +181,7 @@ static mdm_rc report(call_t *call, mdm_err_t *err)
     }
     mdm_dispatch_seen(call->server->dispatch, result.eid, mdm_wall_us(NULL));
     note_report(call, &msg, &result);
-    mdm_http_reply(call->response, 200, XML_TYPE,
+    mdm_http_reply(call->response, 200, MDM_XML_TYPE,
                    result.has_command ? result.body : MDM_STR_NONE);
     return MDM_OK;
 }
@@ -183,7 +213,8 @@ static mdm_rc choose(const mdm_request_t *request, bool *checkin_r,
 mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
                          mdm_response_t *response, mdm_err_t *err)
 {
-    call_t call = {.server = server, .request = request, .response = response};
+    mdm_device_call_t call = {
+        .server = server, .request = request, .response = response};
     bool is_checkin = false;
     mdm_rc rc;
 

@@ -233,6 +233,54 @@ static mdm_rc apply(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     }
 }
 
+/* ---- admission ---------------------------------------------------------- */
+
+typedef struct admission {
+    const mdm_channel_t *channel;
+    const mdm_speaker_t *speaker;
+    mdm_admitted_t *out;
+} admission_t;
+
+static mdm_rc admit(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    admission_t *a = arg;
+    const mdm_channel_t *channel = a->channel;
+    mdm_poll_t poll;
+    mdm_rc rc;
+
+    rc = mdm_store_poll(tx, channel->id, a->speaker->identity.fingerprint,
+                        mdm_wall_us(NULL), &poll, err);
+    if (rc == MDM_OK && !poll.known && mdm_channel_is_user(channel->type)) {
+        rc = mdm_store_poll(tx, channel->device,
+                            a->speaker->identity.fingerprint,
+                            mdm_wall_us(NULL), &poll, err);
+        poll.eid = 0;
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_enroll_authorize(&poll, err);
+    }
+    if (rc == MDM_OK && poll.device_state == MDM_ENROLLMENT_DISABLED) {
+        rc = mdm_err_set(err, MDM_EDENIED, 0, "the device has checked out");
+    }
+    a->out->eid = poll.eid;
+    a->out->device_eid = poll.device_eid;
+    return rc;
+}
+
+mdm_rc mdm_enroll_admit(mdm_store_t *store, const mdm_channel_t *channel,
+                        const mdm_speaker_t *speaker,
+                        mdm_admitted_t *admitted_r, mdm_err_t *err)
+{
+    admission_t a = {.channel = channel, .speaker = speaker};
+
+    memset(admitted_r, 0, sizeof(*admitted_r));
+    a.out = admitted_r;
+    admitted_r->id = channel->id;
+    admitted_r->device_id = channel->device;
+    admitted_r->type = channel->type;
+    return mdm_store_read(store, admit, &a, err);
+}
+
 mdm_rc mdm_enroll_apply(mdm_store_t *store, const mdm_checkin_t *msg,
                         mdm_str_t raw, const mdm_speaker_t *speaker,
                         mdm_enroll_result_t *result_r, mdm_err_t *err)

@@ -28,6 +28,24 @@ typedef struct mdm_speaker {
  * MDM_EDENIED with the reason. */
 mdm_rc mdm_enroll_authorize(const mdm_poll_t *poll, mdm_err_t *err);
 
+/* An enrolment whose sender was admitted; strings in the caller's arena. */
+typedef struct mdm_admitted {
+    int64_t eid;
+    int64_t device_eid;
+    mdm_str_t id;        /* as the message's channel says */
+    mdm_str_t device_id; /* the device part; equal to id on its own channel */
+    mdm_channel_type_t type;
+} mdm_admitted_t;
+
+/* May this sender speak for the channel now?  One read.  For messages that
+ * change nothing of the enrolment itself.  A user channel need not be known
+ * yet when the device is: eid is 0 then.
+ * MDM_EDENIED: another certificate, unknown, or checked out.  Store errors. */
+mdm_rc mdm_enroll_admit(mdm_store_t *store, const mdm_channel_t *channel,
+                        const mdm_speaker_t *speaker,
+                        mdm_admitted_t *admitted_r, mdm_err_t *err)
+    MDM_USE_RESULT;
+
 typedef struct mdm_enroll_result {
     int64_t tally;     /* TokenUpdates since Authenticate */
     bool push_due;     /* a push became due: wake the dispatcher */

@@ -1,76 +1,12 @@
 /*
- * mdm_sql.c - the text of every statement, the schema, and the small layer
- * that runs statements on any driver.  Every query has an index behind it
- * (see the schema's comments).
+ * mdm_sql.c - the text of every statement, and the small layer that runs
+ * statements on any driver.  Every query has an index behind it
+ * (mdm_sql_schema.c).
  */
 #include "mdm_sql.h"
 
 #include <stdarg.h>
-#include <stdio.h>
-
-#include "mdm_log.h"
 #include "mdm_str.h"
-
-/* Version 1.  Times are microseconds since 1970; sealed columns end in _s
- * (mdm_seal.h).  A user channel's device_eid names its device channel, a
- * device channel's names itself. */
-static const char *const migrations[MDM_SCHEMA_VERSION] = {
-    "CREATE TABLE enrollment ("
-    " eid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,"
-    " device_eid BIGINT NOT NULL, type INTEGER NOT NULL,"
-    " state INTEGER NOT NULL, life BIGINT NOT NULL,"
-    " topic TEXT, token_s BLOB, magic_s BLOB, token_state INTEGER NOT NULL,"
-    " token_at BIGINT NOT NULL, unlock_token_s BLOB,"
-    " former_unlock_token_s BLOB, bootstrap_token_s BLOB,"
-    " awaiting_configuration INTEGER NOT NULL, tally BIGINT NOT NULL,"
-    " serial_number TEXT, device_name TEXT, model TEXT, model_name TEXT,"
-    " product_name TEXT, os_version TEXT, build_version TEXT, imei TEXT,"
-    " meid TEXT, user_short_name TEXT, user_long_name TEXT,"
-    " authenticate_s BLOB, token_update_s BLOB,"
-    " created_at BIGINT NOT NULL, authenticate_at BIGINT NOT NULL,"
-    " disabled_at BIGINT NOT NULL, last_seen BIGINT NOT NULL);"
-    "CREATE INDEX enrollment_device ON enrollment(device_eid);"
-    "CREATE INDEX enrollment_serial ON enrollment(serial_number);"
-    "CREATE INDEX enrollment_topic ON enrollment(state, topic);"
-    "CREATE TABLE identity ("
-    " fingerprint BLOB PRIMARY KEY, device_eid BIGINT NOT NULL,"
-    " is_current INTEGER NOT NULL, bound_at BIGINT NOT NULL,"
-    " not_after BIGINT NOT NULL, certificate BLOB NOT NULL);"
-    "CREATE INDEX identity_device ON identity(device_eid);"
-    "CREATE TABLE command ("
-    " cid INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE,"
-    " request_type TEXT NOT NULL, body_s BLOB NOT NULL,"
-    " created_at BIGINT NOT NULL);"
-    /* state: mdm_queue_state_t in mdm_store.h; below 3 is active. */
-    "CREATE TABLE queue ("
-    " qid INTEGER PRIMARY KEY AUTOINCREMENT, eid BIGINT NOT NULL,"
-    " cid BIGINT NOT NULL, state INTEGER NOT NULL,"
-    " priority INTEGER NOT NULL, not_before BIGINT NOT NULL,"
-    " expires BIGINT NOT NULL, queued_at BIGINT NOT NULL,"
-    " sent_at BIGINT NOT NULL, sent_count BIGINT NOT NULL,"
-    " not_now_count BIGINT NOT NULL, finished_at BIGINT NOT NULL,"
-    " damaged INTEGER NOT NULL, result_s BLOB, UNIQUE (cid, eid));"
-    "CREATE INDEX queue_active ON queue(eid, priority DESC, qid)"
-    " WHERE state < 3;"
-    "CREATE INDEX queue_expires ON queue(expires)"
-    " WHERE state < 3 AND expires > 0;"
-    "CREATE TABLE push ("
-    " eid BIGINT PRIMARY KEY, topic TEXT, due_at BIGINT,"
-    " generation BIGINT NOT NULL, sent_generation BIGINT NOT NULL,"
-    " claimed_by TEXT, attempts INTEGER NOT NULL, apns_id TEXT NOT NULL,"
-    " last_at BIGINT NOT NULL, last_status INTEGER NOT NULL,"
-    " last_reason TEXT);"
-    "CREATE INDEX push_due ON push(topic, due_at) WHERE due_at IS NOT NULL;"
-    "CREATE INDEX push_claimed ON push(claimed_by)"
-    " WHERE claimed_by IS NOT NULL;"
-    "CREATE TABLE pushcert ("
-    " topic TEXT PRIMARY KEY, cert TEXT NOT NULL, key_s BLOB NOT NULL,"
-    " fingerprint TEXT NOT NULL, not_before BIGINT NOT NULL,"
-    " not_after BIGINT NOT NULL, version BIGINT NOT NULL,"
-    " stored_at BIGINT NOT NULL, suspended TEXT);"
-    "CREATE TABLE lease ("
-    " name TEXT PRIMARY KEY, holder TEXT NOT NULL, expires BIGINT NOT NULL);",
-};
 
 /* What a device may be given now. */
 #define DELIVERABLE                                                           \
@@ -426,76 +362,5 @@ mdm_rc mdm_sql_run(mdm_tx_t *tx, mdm_stmt_t stmt, int64_t *changes_r,
         *changes_r = rc == MDM_OK ? tx->driver->changes(tx->conn) : 0;
     }
     mdm_query_end(&q);
-    return rc;
-}
-
-static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)
-{
-    mdm_query_t q;
-    uint64_t version = 0;
-    bool row;
-    mdm_rc rc;
-
-    mdm_query_begin(&q, tx, MDM_SQL_META_GET, err, "t",
-                    MDM_STR("schema_version"));
-    rc = mdm_query_row(&q, &row);
-    if (rc == MDM_OK && row &&
-        !mdm_parse_u64(mdm_query_str(&q, 0), INT32_MAX, &version)) {
-        rc = mdm_err_set(err, MDM_ECONFIG, MDM_MSG_STORE_UNAVAILABLE,
-                         "the database belongs to another program");
-    }
-    mdm_query_end(&q);
-    *version_r = (int)version;
-    return rc;
-}
-
-static mdm_rc migrate_from(mdm_tx_t *tx, int from, mdm_err_t *err)
-{
-    char text[16];
-    mdm_rc rc = MDM_OK;
-    int v;
-
-    if (from > MDM_SCHEMA_VERSION) {
-        return mdm_err_set(err, MDM_ECONFIG, MDM_MSG_STORE_NEWER,
-                           "the database has schema version %d, this module "
-                           "knows %d",
-                           from, MDM_SCHEMA_VERSION);
-    }
-    for (v = from; rc == MDM_OK && v < MDM_SCHEMA_VERSION; v++) {
-        rc = tx->driver->exec(tx->conn, migrations[v], err);
-    }
-    if (rc == MDM_OK && from < MDM_SCHEMA_VERSION) {
-        (void)snprintf(text, sizeof(text), "%d", MDM_SCHEMA_VERSION);
-        rc = mdm_sql_run(tx, MDM_SQL_META_SET, NULL, err, "tt",
-                         MDM_STR("schema_version"), mdm_str_from(text));
-    }
-    return rc;
-}
-
-mdm_rc mdm_sql_migrate(mdm_tx_t *tx, int64_t until_us, int *from_r,
-                       mdm_err_t *err)
-{
-    mdm_rc rc;
-
-    rc = tx->driver->begin(tx->conn, until_us, err);
-    if (rc != MDM_OK) {
-        return rc;
-    }
-    rc = tx->driver->exec(tx->conn,
-                          "CREATE TABLE IF NOT EXISTS meta ("
-                          " name TEXT PRIMARY KEY, value TEXT NOT NULL);",
-                          err);
-    if (rc == MDM_OK) {
-        rc = found_version(tx, from_r, err);
-    }
-    if (rc == MDM_OK) {
-        rc = migrate_from(tx, *from_r, err);
-    }
-    if (rc == MDM_OK) {
-        rc = tx->driver->commit(tx->conn, err);
-    }
-    if (rc != MDM_OK) {
-        tx->driver->rollback(tx->conn);
-    }
     return rc;
 }

@@ -12,7 +12,7 @@
 #include "mdm_err.h"
 #include "mdm_store.h"
 
-#define MDM_SCHEMA_VERSION 1
+#define MDM_SCHEMA_VERSION 2
 
 /* Every statement of the program; text in mdm_sql.c. */
 typedef enum mdm_stmt {

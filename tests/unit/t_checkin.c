@@ -23,6 +23,7 @@
 #define STRING(name, value) KEY(name) "<string>" value "</string>"
 #define DATA(name, value) KEY(name) "<data>" value "</data>"
 #define TYPE(name) STRING("MessageType", name)
+#define SERVICE STRING("TokenServiceType", "com.apple.maid")
 #define DEVICE STRING("UDID", "U-1")
 #define SHARED STRING("UserID", "ffffffff-FFFF-FFFF-FFFF-ffffffffffff")
 #define TOKENS                                                                \
@@ -247,19 +248,72 @@ static void test_token_update_rules(void **state)
     assert_int_equal(sized("UnlockToken", true, 65538), MDM_EINVAL);
 }
 
+/* The keys that each message has for itself. */
+static void test_own_keys(void **state)
+{
+    parsed_t p;
+
+    (void)state;
+    p = parse(TYPE("SetBootstrapToken") DEVICE DATA("BootstrapToken", "AAEC"));
+    assert_int_equal(p.rc, MDM_OK);
+    assert_int_equal(p.msg.bootstrap_token.n, 3);
+    assert_memory_equal(p.msg.bootstrap_token.s, "\0\1\2", 3);
+    end(&p);
+    p = parse(TYPE("SetBootstrapToken") DEVICE DATA("BootstrapToken", ""));
+    assert_int_equal(p.rc, MDM_OK);
+    assert_int_equal(p.msg.bootstrap_token.n, 0);
+    end(&p);
+    refused(TYPE("SetBootstrapToken") DEVICE STRING("BootstrapToken", "AAEC"),
+            "BootstrapToken is not data");
+    p = parse(TYPE("DeclarativeManagement") DEVICE
+                  STRING("Endpoint", "status") DATA("Data", "e30="));
+    assert_int_equal(p.rc, MDM_OK);
+    is(p.msg.endpoint, "status");
+    is(p.msg.data, "{}");
+    end(&p);
+    p = parse(TYPE("DeclarativeManagement") DEVICE
+                  STRING("Endpoint", "tokens"));
+    assert_int_equal(p.rc, MDM_OK);
+    assert_null(p.msg.data.s);
+    end(&p);
+    refused(TYPE("DeclarativeManagement") DEVICE, "Endpoint is missing");
+    refused(TYPE("DeclarativeManagement") DEVICE
+                STRING("Endpoint", "tokens&#13;"), "control character");
+    refused(TYPE("DeclarativeManagement") DEVICE STRING("Endpoint", "status")
+                STRING("Data", "{}"), "Data is not data");
+    refused(TYPE("GetToken") DEVICE, "TokenServiceType is missing");
+    refused(TYPE("GetToken") DEVICE STRING("TokenServiceType", ""),
+            "TokenServiceType has 0");
+    p = parse(TYPE("UserAuthenticate") DEVICE STRING("UserID", "X"));
+    assert_int_equal(p.rc, MDM_OK);
+    assert_null(p.msg.digest_response.s);
+    end(&p);
+    p = parse(TYPE("UserAuthenticate") DEVICE STRING("UserID", "X")
+                  STRING("DigestResponse", "Digest a"));
+    assert_int_equal(p.rc, MDM_OK);
+    is(p.msg.digest_response, "Digest a");
+    end(&p);
+    refused(TYPE("UserAuthenticate") DEVICE STRING("UserID", "X")
+                KEY("DigestResponse") "<true/>",
+            "DigestResponse is not a string");
+}
+
 static void test_other_messages(void **state)
 {
     static const struct {
         const char *name;
         mdm_checkin_type_t type;
+        const char *keys;
     } names[] = {
-        {"CheckOut", MDM_CHECKIN_CHECK_OUT},
-        {"UserAuthenticate", MDM_CHECKIN_USER_AUTHENTICATE},
-        {"SetBootstrapToken", MDM_CHECKIN_SET_BOOTSTRAP_TOKEN},
-        {"GetBootstrapToken", MDM_CHECKIN_GET_BOOTSTRAP_TOKEN},
-        {"DeclarativeManagement", MDM_CHECKIN_DECLARATIVE_MANAGEMENT},
-        {"GetToken", MDM_CHECKIN_GET_TOKEN},
-        {"ReturnToService", MDM_CHECKIN_RETURN_TO_SERVICE},
+        {"CheckOut", MDM_CHECKIN_CHECK_OUT, ""},
+        {"UserAuthenticate", MDM_CHECKIN_USER_AUTHENTICATE,
+         STRING("UserID", "X")},
+        {"SetBootstrapToken", MDM_CHECKIN_SET_BOOTSTRAP_TOKEN, ""},
+        {"GetBootstrapToken", MDM_CHECKIN_GET_BOOTSTRAP_TOKEN, ""},
+        {"DeclarativeManagement", MDM_CHECKIN_DECLARATIVE_MANAGEMENT,
+         STRING("Endpoint", "tokens")},
+        {"GetToken", MDM_CHECKIN_GET_TOKEN, SERVICE},
+        {"ReturnToService", MDM_CHECKIN_RETURN_TO_SERVICE, ""},
     };
     char text[256];
     parsed_t p;
@@ -267,7 +321,8 @@ static void test_other_messages(void **state)
 
     (void)state;
     for (i = 0; i < MDM_ARRAY_LEN(names); i++) {
-        (void)snprintf(text, sizeof(text), TYPE("%s") DEVICE, names[i].name);
+        (void)snprintf(text, sizeof(text), TYPE("%s") DEVICE "%s",
+                       names[i].name, names[i].keys);
         p = parse(text);
         assert_int_equal(p.rc, MDM_OK);
         assert_int_equal(p.msg.type, names[i].type);
@@ -279,7 +334,11 @@ static void test_other_messages(void **state)
     refused(TYPE("CheckOut") DEVICE STRING("UserID", "X"),
             "CheckOut on a user channel");
     refused(TYPE("CheckOut") DEVICE STRING("Topic", "x"), "push topic");
-    accepted(TYPE("GetToken") DEVICE STRING("UserID", "X"));
+    accepted(TYPE("GetToken") SERVICE DEVICE STRING("UserID", "X"));
+    refused(TYPE("SetBootstrapToken") DEVICE STRING("UserID", "X"),
+            "SetBootstrapToken on a user channel");
+    refused(TYPE("UserAuthenticate") DEVICE,
+            "UserAuthenticate on a device channel");
     refused(DEVICE, "MessageType is missing");
     refused(TYPE("") DEVICE, "MessageType has 0");
     refused(TYPE("authenticate") DEVICE, "unknown MessageType");
@@ -322,7 +381,7 @@ static void channel_is(const char *keys, mdm_channel_type_t type,
     char text[1024];
     parsed_t p;
 
-    (void)snprintf(text, sizeof(text), TYPE("GetToken") "%s", keys);
+    (void)snprintf(text, sizeof(text), TYPE("GetToken") SERVICE "%s", keys);
     p = parse(text);
     if (p.rc != MDM_OK) {
         fail_msg("%s: %s", keys, p.err.text);
@@ -444,6 +503,7 @@ static int run(void)
         cmocka_unit_test(test_authenticate_rules),
         cmocka_unit_test(test_token_update),
         cmocka_unit_test(test_token_update_rules),
+        cmocka_unit_test(test_own_keys),
         cmocka_unit_test(test_other_messages),
         cmocka_unit_test(test_root),
         cmocka_unit_test(test_channels),

@@ -1,0 +1,37 @@
+/*
+ * mdm_config_int.h - between the files that read directives' arguments:
+ * mdm_config_set.c (which directive goes where), mdm_config_arg.c (kinds of
+ * arguments), mdm_config_push.c and mdm_config_device.c (groups).
+ */
+#ifndef MDM_CONFIG_INT_H
+#define MDM_CONFIG_INT_H
+
+#include "mdm_config.h"
+
+/* A group's directives; `id` is one of the group. */
+mdm_rc mdm_config_apply_push(mdm_config_t *config, mdm_directive_id_t id,
+                             int argc, const char *const *argv,
+                             mdm_err_t *err) MDM_USE_RESULT;
+mdm_rc mdm_config_apply_device(mdm_config_t *config, mdm_directive_id_t id,
+                               int argc, const char *const *argv,
+                               mdm_err_t *err) MDM_USE_RESULT;
+
+/* The error for a wrong word: `expected` completes "give ...". */
+mdm_rc mdm_config_bad(mdm_err_t *err, const char *arg, const char *expected);
+/* An absolute file name; relative ones start at the node's root. */
+mdm_rc mdm_config_path(mdm_config_t *config, const char *arg,
+                       const char **path_r, mdm_err_t *err) MDM_USE_RESULT;
+/* Whole content of a plain file of at most 1 MB, in the node's arena, which
+ * wipes. */
+mdm_rc mdm_config_read(mdm_config_t *config, const char *arg,
+                       mdm_str_t *text_r, mdm_err_t *err) MDM_USE_RESULT;
+/* "on" or "off". */
+mdm_rc mdm_config_flag(const char *arg, bool *value_r, mdm_err_t *err)
+    MDM_USE_RESULT;
+/* A duration within bounds, in microseconds. */
+mdm_rc mdm_config_time(const char *arg, int64_t min_us, int64_t max_us,
+                       int64_t *value_r, mdm_err_t *err) MDM_USE_RESULT;
+mdm_rc mdm_config_number(const char *arg, uint64_t min, uint64_t max,
+                         uint64_t *value_r, mdm_err_t *err) MDM_USE_RESULT;
+
+#endif

@@ -1,0 +1,35 @@
+/*
+ * mdm_device_int.h - between mdm_device.c (which message it is, who sends it)
+ * and the handlers of single messages.
+ */
+#ifndef MDM_DEVICE_INT_H
+#define MDM_DEVICE_INT_H
+
+#include "mdm_checkin.h"
+#include "mdm_device.h"
+#include "mdm_enroll.h"
+
+#define MDM_XML_TYPE "application/xml; charset=UTF-8"
+
+/* One message of a device. */
+typedef struct mdm_device_call {
+    mdm_server_t *server;
+    const mdm_request_t *request;
+    mdm_response_t *response;
+    mdm_arena_t *arena; /* of the response */
+    mdm_str_t body;     /* as it came */
+    mdm_speaker_t speaker;
+} mdm_device_call_t;
+
+/* A handler answers a check-in whose sender has been admitted
+ * (mdm_enroll_admit), or fails with what mdm_http.c makes a status of. */
+typedef mdm_rc mdm_device_fn(mdm_device_call_t *call,
+                             const mdm_checkin_t *msg,
+                             const mdm_admitted_t *who, mdm_err_t *err);
+
+/* mdm_device_services.c: what a device asks of others through us. */
+mdm_device_fn mdm_device_declarative_management;
+mdm_device_fn mdm_device_get_token;
+mdm_device_fn mdm_device_return_to_service;
+
+#endif
