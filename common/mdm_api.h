@@ -41,6 +41,12 @@ mdm_api_fn mdm_api_enrollment_get;
 mdm_api_fn mdm_api_pushcert_put;
 mdm_api_fn mdm_api_pushcert_get;
 
+/* One device (mdm_api_device.c). */
+mdm_api_fn mdm_api_block;
+mdm_api_fn mdm_api_unblock;
+mdm_api_fn mdm_api_secret_get;
+mdm_api_fn mdm_api_migration;
+
 /* Answers with JSON; takes over the reference. */
 mdm_rc mdm_api_reply(mdm_api_call_t *call, int status, json_t *json,
                      mdm_err_t *err);

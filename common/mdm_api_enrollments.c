@@ -94,6 +94,13 @@ static json_t *enrollment_json(const mdm_enrollment_t *e)
                         mdm_api_time(e->authenticate_at));
     json_object_set_new(json, "token_updated_at", mdm_api_time(e->token_at));
     json_object_set_new(json, "disabled_at", mdm_api_time(e->disabled_at));
+    json_object_set_new(json, "blocked", json_boolean(e->blocked_at != 0));
+    json_object_set_new(json, "blocked_at", mdm_api_time(e->blocked_at));
+    json_object_set_new(json, "turned_away_at", mdm_api_time(e->told_at));
+    json_object_set_new(json, "unlock_token_escrowed",
+                        json_boolean(e->has_unlock_token));
+    json_object_set_new(json, "bootstrap_token_escrowed",
+                        json_boolean(e->has_bootstrap_token));
     json_object_set_new(json, "last_seen", mdm_api_time(e->last_seen));
     json_object_set_new(json, "push", push_json(e));
     return json;

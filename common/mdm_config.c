@@ -141,6 +141,9 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
     INHERIT(PLIST_LIMITS, plist_limits)
     INHERIT(DEVICE_IDENTITY, prove)
     INHERIT(DEVICE_IDENTITY, identity_header)
+    INHERIT(USER_AUTHENTICATE, user_challenge)
+    INHERIT(RETROACTIVE_BINDING, retroactive_binding)
+    INHERIT(MIGRATION, migration)
     INHERIT(API_TOKEN_FILE, api_tokens)
     INHERIT(DEVICE_CA_CERTIFICATE, device_trust)
     merged->set |= parent->set & ~(UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT);

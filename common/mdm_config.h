@@ -67,6 +67,9 @@ struct mdm_config {
     const mdm_api_tokens_t *api_tokens;
     unsigned prove;              /* of mdm_prove_t */
     const char *identity_header; /* with MDM_PROVE_HEADER */
+    bool user_challenge;         /* empty challenge instead of a refusal */
+    bool retroactive_binding;
+    bool migration;
     /* server */
     const mdm_trust_t *device_trust;
     mdm_trust_t *owned_trust; /* of this node, to be freed with it */

@@ -4,6 +4,8 @@
  */
 #include "mdm_config_int.h"
 
+#include <string.h>
+
 #include "mdm_str.h"
 
 static mdm_rc set_limits(mdm_config_t *c, int argc, const char *const *argv,
@@ -117,6 +119,16 @@ mdm_rc mdm_config_apply_device(mdm_config_t *c, mdm_directive_id_t id,
         return set_device_ca(c, argv[0], err);
     case MDM_DIRECTIVE_DEVICE_IDENTITY:
         return set_identity(c, argc, argv, err);
+    case MDM_DIRECTIVE_USER_AUTHENTICATE:
+        c->user_challenge = strcmp(argv[0], "empty-challenge") == 0;
+        return c->user_challenge || strcmp(argv[0], "refuse") == 0
+                   ? MDM_OK
+                   : mdm_config_bad(err, argv[0],
+                                    "refuse or empty-challenge");
+    case MDM_DIRECTIVE_RETROACTIVE_BINDING:
+        return mdm_config_flag(argv[0], &c->retroactive_binding, err);
+    case MDM_DIRECTIVE_MIGRATION:
+        return mdm_config_flag(argv[0], &c->migration, err);
     default:
         return set_limits(c, argc, argv, err);
     }

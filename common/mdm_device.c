@@ -14,6 +14,11 @@
 
 /* Ids come from devices: printable, bounded. */
 #define ID_TEXT 128
+#define PLIST_MAX (1024 * 1024)
+#define UNRECOGNIZED                                                          \
+    "{\"code\": \"com.apple.unrecognized.device\", "                          \
+    "\"description\": \"the device is blocked on this server\", "             \
+    "\"message\": \"This device is not managed here any more.\"}\n"
 
 /* A certificate named in the configuration may not be in the store yet. */
 static bool topic_is_configured(const mdm_config_t *config, mdm_str_t topic)
@@ -43,6 +48,8 @@ static void note_checkin(mdm_device_call_t *call, const mdm_checkin_t *msg,
     } else if (msg->type == MDM_CHECKIN_CHECK_OUT) {
         mdm_log_msg(log, MDM_LOG_NOTICE, MDM_MSG_CHECKED_OUT,
                     "%s checked out", id);
+    } else if (result->renewed) {
+        mdm_log_info(log, "%s goes on under a renewed certificate", id);
     } else {
         mdm_log_info(log, "check-in of %s stored", id);
     }
@@ -56,6 +63,34 @@ static void note_checkin(mdm_device_call_t *call, const mdm_checkin_t *msg,
         mdm_edge_log(call->server, call->request, MDM_REPEAT_TOPIC,
                      MDM_LOG_WARNING, MDM_MSG_TOPIC_UNKNOWN, &err);
     }
+}
+
+/* A blocked device is to leave: by an error document where its system knows
+ * one, else by 401.  Source: docs/protocol.md, refusals. */
+static mdm_rc turn_away(mdm_device_call_t *call, const mdm_channel_t *channel,
+                        mdm_err_t *err)
+{
+    mdm_turn_away_t how;
+    char id[ID_TEXT];
+    mdm_rc rc;
+
+    rc = mdm_enroll_turn_away(call->server->store, channel, &how, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    (void)mdm_str_printable(channel->id, id, sizeof(id));
+    if (how.first) {
+        mdm_log_msg(call->request->log, MDM_LOG_NOTICE, MDM_MSG_TURNED_AWAY,
+                    "%s is blocked: it was told to leave", id);
+    } else {
+        mdm_log_info(call->request->log, "%s is blocked: told again", id);
+    }
+    if (!how.by_document) {
+        return mdm_err_set(err, MDM_EBLOCKED, 0, "this device is blocked");
+    }
+    mdm_http_reply(call->response, 403, "application/json",
+                   MDM_STR(UNRECOGNIZED));
+    return MDM_OK;
 }
 
 static mdm_rc enrol(mdm_device_call_t *call, const mdm_checkin_t *msg,
@@ -73,6 +108,83 @@ static mdm_rc enrol(mdm_device_call_t *call, const mdm_checkin_t *msg,
         mdm_dispatch_wake(call->server->dispatch);
     }
     note_checkin(call, msg, &result);
+    mdm_http_reply(call->response, 200, NULL, MDM_STR_NONE);
+    return MDM_OK;
+}
+
+mdm_rc mdm_device_reply_plist(mdm_device_call_t *call,
+                              const mdm_plist_put_t *items, size_t n,
+                              mdm_err_t *err)
+{
+    mdm_str_t body = MDM_STR_NONE;
+    mdm_buf_t xml;
+    mdm_rc rc;
+
+    mdm_buf_init_secret(&xml, PLIST_MAX);
+    rc = mdm_plist_write(items, n, &xml, err);
+    if (rc == MDM_OK && !mdm_arena_str(call->arena, mdm_buf_str(&xml), &body)) {
+        rc = mdm_err_nomem(err);
+    }
+    mdm_buf_clear(&xml);
+    if (rc == MDM_OK) {
+        mdm_http_reply(call->response, 200, MDM_XML_TYPE, body);
+    }
+    return rc;
+}
+
+/* The first request of a log-in gets a challenge that needs no answer, where
+ * the operator wants such users; should the second come all the same, it has
+ * nothing to prove.  Source: docs/protocol.md, UserAuthenticate. */
+static mdm_rc user_authenticate(mdm_device_call_t *call,
+                                const mdm_checkin_t *msg, mdm_err_t *err)
+{
+    static const mdm_plist_put_t challenge = {
+        .key = "DigestChallenge",
+        .type = MDM_PLIST_STRING,
+        .value = {"", 0},
+    };
+
+    if (!call->request->location->user_challenge) {
+        return mdm_err_set(err, MDM_EGONE, 0,
+                           "users of network accounts are not managed");
+    }
+    if (msg->digest_response.s == NULL) {
+        return mdm_device_reply_plist(call, &challenge, 1, err);
+    }
+    mdm_http_reply(call->response, 200, NULL, MDM_STR_NONE);
+    return MDM_OK;
+}
+
+typedef struct secret_job {
+    int64_t eid;
+    mdm_arena_t *arena;
+    mdm_str_t value;
+} secret_job_t;
+
+static mdm_rc read_bootstrap_token(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    secret_job_t *job = arg;
+
+    return mdm_store_secret_get(tx, job->eid, MDM_SECRET_BOOTSTRAP_TOKEN,
+                                job->arena, &job->value, err);
+}
+
+/* None stored: 200 without a body, never an error. */
+static mdm_rc get_bootstrap_token(mdm_device_call_t *call,
+                                  const mdm_admitted_t *who, mdm_err_t *err)
+{
+    secret_job_t job = {.eid = who->eid, .arena = call->arena};
+    mdm_plist_put_t item = {.key = "BootstrapToken", .type = MDM_PLIST_DATA};
+    mdm_rc rc;
+
+    rc = mdm_store_read(call->server->store, read_bootstrap_token, &job, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    item.value = job.value;
+    if (job.value.s != NULL) {
+        return mdm_device_reply_plist(call, &item, 1, err);
+    }
     mdm_http_reply(call->response, 200, NULL, MDM_STR_NONE);
     return MDM_OK;
 }
@@ -97,9 +209,10 @@ static mdm_rc serve(mdm_device_call_t *call, const mdm_checkin_t *msg,
         return mdm_device_get_token(call, msg, &who, err);
     case MDM_CHECKIN_RETURN_TO_SERVICE:
         return mdm_device_return_to_service(call, msg, &who, err);
+    case MDM_CHECKIN_GET_BOOTSTRAP_TOKEN:
+        return get_bootstrap_token(call, &who, err);
     case MDM_CHECKIN_USER_AUTHENTICATE:
-        return mdm_err_set(err, MDM_EGONE, 0,
-                           "users of network accounts are not managed");
+        return user_authenticate(call, msg, err);
     default:
         return mdm_err_set(err, MDM_EINVAL, 0,
                            "this message type is not served here");
@@ -120,10 +233,14 @@ static mdm_rc checkin(mdm_device_call_t *call, mdm_err_t *err)
     case MDM_CHECKIN_AUTHENTICATE:
     case MDM_CHECKIN_TOKEN_UPDATE:
     case MDM_CHECKIN_CHECK_OUT:
-        return enrol(call, &msg, err);
+    case MDM_CHECKIN_SET_BOOTSTRAP_TOKEN:
+        rc = enrol(call, &msg, err);
+        break;
     default:
-        return serve(call, &msg, err);
+        rc = serve(call, &msg, err);
+        break;
     }
+    return rc == MDM_EBLOCKED ? turn_away(call, &msg.channel, err) : rc;
 }
 
 static void note_report(mdm_device_call_t *call, const mdm_report_t *report,
@@ -175,6 +292,9 @@ static mdm_rc report(mdm_device_call_t *call, mdm_err_t *err)
     if (rc == MDM_OK) {
         rc = mdm_queue_report(call->server->store, &msg, call->body,
                               &call->speaker, call->arena, &result, err);
+    }
+    if (rc == MDM_EBLOCKED) {
+        return turn_away(call, &msg.channel, err);
     }
     if (rc != MDM_OK) {
         return rc;
@@ -231,6 +351,7 @@ mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
         rc = mdm_http_body(request, request->location->plist_limits.size,
                            call.arena, &call.body, err);
     }
+    call.speaker.retroactive = request->location->retroactive_binding;
     if (rc == MDM_OK) {
         rc = is_checkin ? checkin(&call, err) : report(&call, err);
     }

@@ -21,6 +21,12 @@ typedef struct mdm_device_call {
     mdm_speaker_t speaker;
 } mdm_device_call_t;
 
+/* Answers 200 with a dictionary.  Store and memory errors as they are;
+ * MDM_EINVAL: see mdm_plist_write(). */
+mdm_rc mdm_device_reply_plist(mdm_device_call_t *call,
+                              const mdm_plist_put_t *items, size_t n,
+                              mdm_err_t *err) MDM_USE_RESULT;
+
 /* A handler answers a check-in whose sender has been admitted
  * (mdm_enroll_admit), or fails with what mdm_http.c makes a status of. */
 typedef mdm_rc mdm_device_fn(mdm_device_call_t *call,

@@ -1,5 +1,5 @@
 /*
- * mdm_enroll.c - see mdm_enroll.h.
+ * mdm_enroll.c - what a check-in does to an enrolment.  See mdm_enroll.h.
  */
 #include "mdm_enroll.h"
 
@@ -11,84 +11,56 @@ typedef struct job {
     const mdm_checkin_t *msg;
     mdm_str_t raw;
     const mdm_speaker_t *speaker;
+    bool import; /* brought by an operator: the speaker is nobody */
     int64_t now_us;
     mdm_poll_t poll;
     mdm_enroll_result_t *result;
 } job_t;
 
-mdm_rc mdm_enroll_authorize(const mdm_poll_t *poll, mdm_err_t *err)
-{
-    if (poll->bound_elsewhere) {
-        return mdm_err_set(err, MDM_EDENIED, 0,
-                           "the certificate belongs to another enrolment");
-    }
-    if (!poll->known) {
-        return mdm_err_set(err, MDM_EDENIED, 0,
-                           "no such enrolment; a device enrols with "
-                           "Authenticate first");
-    }
-    if (!poll->bound) {
-        return mdm_err_set(err, MDM_EDENIED, 0,
-                           "the certificate is not bound to this enrolment");
-    }
-    if (!poll->current) {
-        return mdm_err_set(err, MDM_EDENIED, 0,
-                           "the certificate is a former one of this "
-                           "enrolment");
-    }
-    return MDM_OK;
-}
+/* ---- Authenticate ------------------------------------------------------- */
 
-/* Binds the certificate; another device's is refused. */
+/* Binds the certificate; another device's is refused.  One that was issued as
+ * a renewal is bound already. */
 static mdm_rc bind(mdm_tx_t *tx, job_t *job, int64_t device_eid,
                    mdm_err_t *err)
 {
     const mdm_identity_t *identity = &job->speaker->identity;
-    int64_t bound_to;
-    bool current;
+    mdm_binding_add_t add = {.device_eid = device_eid,
+                             .fingerprint = identity->fingerprint,
+                             .not_after_us = identity->not_after_us,
+                             .der = job->speaker->cert};
+    mdm_binding_t bound;
     mdm_rc rc;
 
-    rc = mdm_store_identity_get(tx, identity->fingerprint, &bound_to, &current,
-                                err);
-    if (rc == MDM_OK && bound_to != 0 && bound_to != device_eid) {
+    rc = mdm_store_identity_get(tx, identity->fingerprint, &bound, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    if (bound.device_eid != 0 && bound.device_eid != device_eid) {
         return mdm_err_set(err, MDM_EDENIED, 0,
                            "the certificate belongs to another enrolment");
     }
-    if (rc == MDM_OK && bound_to != 0 && !current) {
+    if (bound.device_eid != 0 && !bound.current) {
         /* A key that leaked before a renewal must not take over again. */
         return mdm_err_set(err, MDM_EDENIED, 0,
                            "the certificate is a former one of this "
                            "enrolment; enrol with a new one");
     }
-    if (rc == MDM_OK) {
-        rc = mdm_store_identity_bind(tx, device_eid, identity->fingerprint,
-                                     identity->not_after_us,
-                                     job->speaker->cert, job->now_us, err);
-    }
-    return rc;
+    job->result->renewed = bound.renewal != MDM_RENEWAL_NONE &&
+                           job->poll.state != MDM_ENROLLMENT_DISABLED;
+    return job->result->renewed
+               ? MDM_OK
+               : mdm_store_identity_bind(tx, &add, job->now_us, err);
 }
 
-/* A new life: the queue of the device and of its users is retired, tokens of
- * the former life are gone, no push goes out until TokenUpdate. */
-static mdm_rc authenticate(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+/* The queue of the device and of its users is retired; no push goes out
+ * until TokenUpdate. */
+static mdm_rc end_life(mdm_tx_t *tx, const job_t *job, int64_t eid,
+                       mdm_err_t *err)
 {
-    int64_t eid = job->poll.eid;
-    mdm_rc rc = MDM_OK;
+    mdm_rc rc;
 
-    if (!job->poll.known) {
-        rc = mdm_store_enrollment_add(tx, &job->msg->channel, 0, job->now_us,
-                                      &eid, err);
-    }
-    if (rc == MDM_OK) {
-        rc = bind(tx, job, eid, err);
-    }
-    if (rc == MDM_OK) {
-        rc = mdm_store_authenticate(tx, eid, job->msg, job->raw, job->now_us,
-                                    err);
-    }
-    if (rc == MDM_OK) {
-        rc = mdm_store_disable(tx, eid, true, job->now_us, err);
-    }
+    rc = mdm_store_disable(tx, eid, true, job->now_us, err);
     if (rc == MDM_OK) {
         rc = mdm_store_queue_retire(tx, eid, job->now_us, err);
     }
@@ -98,27 +70,96 @@ static mdm_rc authenticate(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     return rc;
 }
 
-/* The user channel of a known device appears with its first TokenUpdate. */
-static mdm_rc add_user_channel(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+/* Nothing of an enrolment that proves itself here is overwritten by what
+ * somebody brings. */
+static mdm_rc check_import(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
-    mdm_poll_t device;
-    mdm_rc rc;
+    bool any = false;
+    mdm_rc rc = MDM_OK;
 
-    rc = mdm_store_poll(tx, job->msg->channel.device,
-                        job->speaker->identity.fingerprint, job->now_us,
-                        &device, err);
-    if (rc == MDM_OK) {
-        rc = mdm_enroll_authorize(&device, err);
+    if (job->poll.known) {
+        rc = mdm_store_identity_any(tx, job->poll.device_eid, &any, err);
     }
-    if (rc == MDM_OK && device.state == MDM_ENROLLMENT_DISABLED) {
-        rc = mdm_err_set(err, MDM_EDENIED, 0, "the device has checked out");
-    }
-    if (rc == MDM_OK) {
-        job->poll = device;
-        rc = mdm_store_enrollment_add(tx, &job->msg->channel, device.eid,
-                                      job->now_us, &job->poll.eid, err);
+    if (rc == MDM_OK && any) {
+        rc = mdm_err_set(err, MDM_ECONFLICT, 0,
+                         "this enrolment has a certificate here already");
     }
     return rc;
+}
+
+static mdm_rc look_at_device(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    rc = mdm_store_poll(tx, job->msg->channel.id,
+                        job->speaker->identity.fingerprint, job->now_us,
+                        &job->poll, err);
+    if (rc == MDM_OK && job->import) {
+        return check_import(tx, job, err);
+    }
+    /* Whether a certificate may be bound is judged with the binding. */
+    if (rc == MDM_OK && job->poll.blocked && !job->poll.bound_elsewhere) {
+        rc = mdm_err_set(err, MDM_EBLOCKED, 0, "the device is blocked");
+    }
+    return rc;
+}
+
+static mdm_rc authenticate(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+{
+    int64_t eid = 0;
+    mdm_rc rc = look_at_device(tx, job, err);
+
+    eid = job->poll.eid;
+    if (rc == MDM_OK && !job->poll.known) {
+        rc = mdm_store_enrollment_add(tx, &job->msg->channel, 0, job->now_us,
+                                      &eid, err);
+    }
+    if (rc == MDM_OK && !job->import) {
+        rc = bind(tx, job, eid, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_store_authenticate(tx, eid, job->msg, job->raw,
+                                    !job->result->renewed, job->now_us, err);
+    }
+    if (rc == MDM_OK) {
+        rc = job->result->renewed
+                 ? mdm_store_push_clear(tx, eid, job->now_us, err)
+                 : end_life(tx, job, eid, err);
+    }
+    return rc;
+}
+
+/* ---- TokenUpdate and what an enrolled device sends ---------------------- */
+
+/* Who sends it, and may he? */
+static mdm_rc admit(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+{
+    mdm_look_up_t what = {.channel = &job->msg->channel,
+                          .speaker = job->speaker,
+                          .writing = true,
+                          .any_user = true,
+                          .now_us = job->now_us};
+    bool again;
+    mdm_rc rc;
+
+    if (!job->import) {
+        return mdm_enroll_look_up(tx, &what, &job->poll, &again, err);
+    }
+    rc = mdm_store_poll(tx, job->msg->channel.id,
+                        job->speaker->identity.fingerprint, job->now_us,
+                        &job->poll, err);
+    if (rc == MDM_OK && !job->poll.known &&
+        mdm_channel_is_user(job->msg->channel.type)) {
+        rc = mdm_store_poll(tx, job->msg->channel.device,
+                            job->speaker->identity.fingerprint, job->now_us,
+                            &job->poll, err);
+        job->poll.eid = 0;
+    }
+    if (rc == MDM_OK && !job->poll.known) {
+        rc = mdm_err_set(err, MDM_ENOTFOUND, 0,
+                         "no such enrolment; bring its Authenticate first");
+    }
+    return rc == MDM_OK ? check_import(tx, job, err) : rc;
 }
 
 /* Commands may have been queued before: wake the device for them. */
@@ -144,27 +185,23 @@ static mdm_rc push_if_waiting(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 
 static mdm_rc token_update(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
-    mdm_rc rc;
+    mdm_rc rc = admit(tx, job, err);
 
-    if (!job->poll.known && !job->poll.bound_elsewhere &&
-        mdm_channel_is_user(job->msg->channel.type)) {
-        rc = add_user_channel(tx, job, err);
-    } else {
-        rc = mdm_enroll_authorize(&job->poll, err);
-    }
-    if (rc == MDM_OK && job->poll.device_state == MDM_ENROLLMENT_DISABLED) {
-        rc = mdm_err_set(err, MDM_EDENIED, 0,
-                         "the device has checked out; it enrols again with "
-                         "Authenticate");
+    /* The user channel of a known device appears with its TokenUpdate. */
+    if (rc == MDM_OK && job->poll.eid == 0) {
+        rc = mdm_store_enrollment_add(tx, &job->msg->channel,
+                                      job->poll.device_eid, job->now_us,
+                                      &job->poll.eid, err);
     }
     if (rc == MDM_OK) {
         rc = mdm_store_token_update(tx, job->poll.eid, job->msg, job->raw,
                                     job->now_us, &job->result->tally, err);
     }
-    if (rc == MDM_OK && !mdm_channel_is_user(job->msg->channel.type)) {
+    if (rc == MDM_OK && !job->import &&
+        !mdm_channel_is_user(job->msg->channel.type)) {
         rc = mdm_store_identity_settle(tx, job->poll.device_eid,
                                        job->speaker->identity.fingerprint,
-                                       err);
+                                       MDM_RENEWAL_NONE, err);
     }
     if (rc == MDM_OK) {
         rc = push_if_waiting(tx, job, err);
@@ -172,12 +209,23 @@ static mdm_rc token_update(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     return rc;
 }
 
+/* A blocked device may leave like any other. */
 static mdm_rc check_out(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
-    int64_t device = job->poll.device_eid;
+    int64_t device;
+    bool blocked;
     mdm_rc rc;
 
-    rc = mdm_enroll_authorize(&job->poll, err);
+    rc = mdm_store_poll(tx, job->msg->channel.id,
+                        job->speaker->identity.fingerprint, job->now_us,
+                        &job->poll, err);
+    blocked = job->poll.blocked;
+    device = job->poll.device_eid;
+    job->poll.blocked = false;
+    if (rc == MDM_OK) {
+        rc = job->import ? check_import(tx, job, err)
+                         : mdm_enroll_authorize(&job->poll, err);
+    }
     if (rc != MDM_OK || job->poll.state == MDM_ENROLLMENT_DISABLED) {
         return rc;
     }
@@ -188,8 +236,28 @@ static mdm_rc check_out(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     if (rc == MDM_OK) {
         rc = mdm_store_push_clear_device(tx, device, err);
     }
+    if (rc == MDM_OK && blocked) {
+        rc = mdm_store_blocked_told(tx, device, job->now_us, err);
+    }
     return rc;
 }
+
+/* Source: docs/protocol.md: an empty token takes the stored one away. */
+static mdm_rc set_bootstrap_token(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+{
+    mdm_rc rc = admit(tx, job, err);
+
+    if (rc == MDM_OK) {
+        rc = mdm_store_bootstrap_token_set(
+            tx, job->poll.eid,
+            job->msg->bootstrap_token.n > 0 ? job->msg->bootstrap_token
+                                            : MDM_STR_NONE,
+            err);
+    }
+    return rc;
+}
+
+/* ---- all ---------------------------------------------------------------- */
 
 static mdm_rc look_for_topic(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
@@ -211,12 +279,7 @@ static mdm_rc apply(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     job_t *job = arg;
     mdm_rc rc;
 
-    rc = mdm_store_poll(tx, job->msg->channel.id,
-                        job->speaker->identity.fingerprint, job->now_us,
-                        &job->poll, err);
-    if (rc != MDM_OK) {
-        return rc;
-    }
+    job->result->topic_known = true;
     switch (job->msg->type) {
     case MDM_CHECKIN_AUTHENTICATE:
         rc = authenticate(tx, job, err);
@@ -225,60 +288,22 @@ static mdm_rc apply(mdm_tx_t *tx, void *arg, mdm_err_t *err)
         rc = token_update(tx, job, err);
         return rc == MDM_OK ? look_for_topic(tx, job, err) : rc;
     case MDM_CHECKIN_CHECK_OUT:
-        job->result->topic_known = true;
         return check_out(tx, job, err);
+    case MDM_CHECKIN_SET_BOOTSTRAP_TOKEN:
+        return set_bootstrap_token(tx, job, err);
     default:
         return mdm_err_set(err, MDM_EINVAL, 0,
                            "this message type is not served here");
     }
 }
 
-/* ---- admission ---------------------------------------------------------- */
-
-typedef struct admission {
-    const mdm_channel_t *channel;
-    const mdm_speaker_t *speaker;
-    mdm_admitted_t *out;
-} admission_t;
-
-static mdm_rc admit(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+static mdm_rc run(mdm_store_t *store, job_t *job,
+                  mdm_enroll_result_t *result_r, mdm_err_t *err)
 {
-    admission_t *a = arg;
-    const mdm_channel_t *channel = a->channel;
-    mdm_poll_t poll;
-    mdm_rc rc;
-
-    rc = mdm_store_poll(tx, channel->id, a->speaker->identity.fingerprint,
-                        mdm_wall_us(NULL), &poll, err);
-    if (rc == MDM_OK && !poll.known && mdm_channel_is_user(channel->type)) {
-        rc = mdm_store_poll(tx, channel->device,
-                            a->speaker->identity.fingerprint,
-                            mdm_wall_us(NULL), &poll, err);
-        poll.eid = 0;
-    }
-    if (rc == MDM_OK) {
-        rc = mdm_enroll_authorize(&poll, err);
-    }
-    if (rc == MDM_OK && poll.device_state == MDM_ENROLLMENT_DISABLED) {
-        rc = mdm_err_set(err, MDM_EDENIED, 0, "the device has checked out");
-    }
-    a->out->eid = poll.eid;
-    a->out->device_eid = poll.device_eid;
-    return rc;
-}
-
-mdm_rc mdm_enroll_admit(mdm_store_t *store, const mdm_channel_t *channel,
-                        const mdm_speaker_t *speaker,
-                        mdm_admitted_t *admitted_r, mdm_err_t *err)
-{
-    admission_t a = {.channel = channel, .speaker = speaker};
-
-    memset(admitted_r, 0, sizeof(*admitted_r));
-    a.out = admitted_r;
-    admitted_r->id = channel->id;
-    admitted_r->device_id = channel->device;
-    admitted_r->type = channel->type;
-    return mdm_store_read(store, admit, &a, err);
+    memset(result_r, 0, sizeof(*result_r));
+    job->result = result_r;
+    job->now_us = mdm_wall_us(NULL);
+    return mdm_store_write(store, apply, job, err);
 }
 
 mdm_rc mdm_enroll_apply(mdm_store_t *store, const mdm_checkin_t *msg,
@@ -287,8 +312,15 @@ mdm_rc mdm_enroll_apply(mdm_store_t *store, const mdm_checkin_t *msg,
 {
     job_t job = {.msg = msg, .raw = raw, .speaker = speaker};
 
-    memset(result_r, 0, sizeof(*result_r));
-    job.result = result_r;
-    job.now_us = mdm_wall_us(NULL);
-    return mdm_store_write(store, apply, &job, err);
+    return run(store, &job, result_r, err);
+}
+
+mdm_rc mdm_enroll_import(mdm_store_t *store, const mdm_checkin_t *msg,
+                         mdm_str_t raw, mdm_enroll_result_t *result_r,
+                         mdm_err_t *err)
+{
+    static const mdm_speaker_t nobody;
+    job_t job = {.msg = msg, .raw = raw, .speaker = &nobody, .import = true};
+
+    return run(store, &job, result_r, err);
 }

@@ -90,4 +90,21 @@ mdm_rc mdm_plist_scan(mdm_str_t xml, const mdm_plist_limits_t *limits,
 mdm_rc mdm_plist_to_json(mdm_str_t xml, const mdm_plist_limits_t *limits,
                          mdm_buf_t *json, mdm_err_t *err) MDM_USE_RESULT;
 
+/* One key and its value in a dictionary to be written. */
+typedef struct mdm_plist_put {
+    const char *key;       /* ASCII without markup */
+    mdm_plist_type_t type; /* STRING, DATA, BOOL or DICT; ABSENT: left out */
+    mdm_str_t value;       /* STRING: printable ASCII; DATA: bytes */
+    bool flag;
+    const struct mdm_plist_put *items; /* of a DICT */
+    size_t n;
+} mdm_plist_put_t;
+
+/* Appends a property list with this dictionary as its root.  Only the buffer
+ * holds the values afterwards, so with mdm_buf_init_secret() they are wiped.
+ * MDM_ENOMEM, MDM_ETOOBIG (the buffer's maximum); MDM_EINVAL: another
+ * character in a string, nested too deep. */
+mdm_rc mdm_plist_write(const mdm_plist_put_t *items, size_t n, mdm_buf_t *xml,
+                       mdm_err_t *err) MDM_USE_RESULT;
+
 #endif

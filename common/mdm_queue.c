@@ -18,30 +18,26 @@ typedef struct job {
     mdm_arena_t *arena;
     int64_t now_us;
     mdm_poll_t poll;
+    bool again; /* a writing transaction is needed */
     mdm_queue_result_t *result;
 } job_t;
 
-static mdm_rc look_up(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+static mdm_rc look_up(mdm_tx_t *tx, job_t *job, bool writing, mdm_err_t *err)
 {
+    mdm_look_up_t what = {.channel = &job->report->channel,
+                          .speaker = job->speaker,
+                          .writing = writing,
+                          .now_us = job->now_us};
     mdm_rc rc;
 
-    rc = mdm_store_poll(tx, job->report->channel.id,
-                        job->speaker->identity.fingerprint, job->now_us,
-                        &job->poll, err);
-    if (rc == MDM_OK) {
-        rc = mdm_enroll_authorize(&job->poll, err);
-    }
-    if (rc == MDM_OK && (job->poll.state == MDM_ENROLLMENT_DISABLED ||
-                         job->poll.device_state == MDM_ENROLLMENT_DISABLED)) {
-        rc = mdm_err_set(err, MDM_EDENIED, 0, "the enrolment has checked out");
-    }
+    rc = mdm_enroll_look_up(tx, &what, &job->poll, &job->again, err);
     job->result->eid = job->poll.eid;
     return rc;
 }
 
 static mdm_rc poll_only(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    return look_up(tx, arg, err);
+    return look_up(tx, arg, false, err);
 }
 
 /* What a report does to its command, by the command's state.  A late result
@@ -88,7 +84,7 @@ static mdm_rc record(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 static mdm_rc report_and_take(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
-    mdm_rc rc = look_up(tx, job, err);
+    mdm_rc rc = look_up(tx, job, true, err);
 
     if (rc == MDM_OK && job->report->status != MDM_REPORT_IDLE) {
         rc = record(tx, job, err);
@@ -122,7 +118,8 @@ mdm_rc mdm_queue_report(mdm_store_t *store, const mdm_report_t *report,
     job.now_us = mdm_wall_us(NULL);
     if (report->status == MDM_REPORT_IDLE) {
         rc = mdm_store_read(store, poll_only, &job, err);
-        if (rc != MDM_OK || (!job.poll.has_command && !job.poll.push_due)) {
+        if (rc != MDM_OK || (!job.again && !job.poll.has_command &&
+                             !job.poll.push_due)) {
             return rc;
         }
     }

@@ -26,7 +26,8 @@ typedef struct mdm_queue_result {
 
 /* Takes a report and hands out the next command.  An Idle with an empty
  * queue costs one read and no write.
- * MDM_EDENIED: not this enrolment's certificate, or it is disabled.  Store
+ * MDM_EDENIED: not this enrolment's certificate, or it is disabled.
+ * MDM_EBLOCKED: the device is shut out.  Store
  * errors: nothing was recorded, the device comes back. */
 mdm_rc mdm_queue_report(mdm_store_t *store, const mdm_report_t *report,
                         mdm_str_t raw, const mdm_speaker_t *speaker,

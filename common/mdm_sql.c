@@ -35,8 +35,9 @@ static const char *const statements[MDM_SQL_COUNT] = {
         "SELECT e.eid, e.device_eid, e.state, d.state, i.device_eid,"
         " i.is_current, " PUSH_PENDING ","
         " (SELECT qid FROM queue WHERE eid = e.eid AND " DELIVERABLE
-        "  ORDER BY priority DESC, qid LIMIT 1), e.topic"
-        " FROM enrollment e JOIN enrollment d ON d.eid = e.device_eid"
+        "  ORDER BY priority DESC, qid LIMIT 1), e.topic, i.renewal,"
+        " d.blocked_at FROM enrollment e"
+        " JOIN enrollment d ON d.eid = e.device_eid"
         " LEFT JOIN identity i ON i.fingerprint = ?3"
         " LEFT JOIN push p ON p.eid = e.eid WHERE e.id = ?1",
 #define ENROLLMENT_COLUMNS                                                    \
@@ -45,7 +46,9 @@ static const char *const statements[MDM_SQL_COUNT] = {
     " e.device_name, e.model, e.model_name, e.product_name, e.os_version,"    \
     " e.build_version, e.user_short_name, e.created_at, e.authenticate_at,"   \
     " e.disabled_at, e.last_seen, p.due_at, p.attempts, p.last_at,"           \
-    " p.last_status, p.last_reason, p.apns_id, d.id"                          \
+    " p.last_status, p.last_reason, p.apns_id, d.id, d.blocked_at,"           \
+    " d.told_at, e.unlock_token_s IS NOT NULL,"                               \
+    " e.bootstrap_token_s IS NOT NULL"                                        \
     " FROM enrollment e LEFT JOIN push p ON p.eid = e.eid"                    \
     " LEFT JOIN enrollment d ON d.eid = e.device_eid"
     [MDM_SQL_ENROLLMENT_GET] =
@@ -62,17 +65,19 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " VALUES (?1, ?2, ?3, ?4, 0, 0, 0, 0, 0, ?5, 0, 0, ?5) RETURNING eid",
     [MDM_SQL_ENROLLMENT_SET_DEVICE] =
         "UPDATE enrollment SET device_eid = eid WHERE eid = ?1",
-    [MDM_SQL_AUTHENTICATE] =
-        "UPDATE enrollment SET state = ?2, life = life + 1, topic = ?3,"
-        " token_s = NULL, magic_s = NULL, token_state = 0, token_at = 0,"
-        " former_unlock_token_s ="
+#define AUTHENTICATE_SET                                                      \
+    "UPDATE enrollment SET state = ?2, topic = ?3, token_s = NULL,"           \
+    " magic_s = NULL, token_state = 0, token_at = 0, serial_number = ?4,"     \
+    " device_name = ?5, model = ?6, model_name = ?7, product_name = ?8,"      \
+    " os_version = ?9, build_version = ?10, imei = ?11, meid = ?12,"          \
+    " authenticate_s = ?13, token_update_s = NULL, authenticate_at = ?14,"    \
+    " disabled_at = 0, last_seen = ?14"
+    [MDM_SQL_AUTHENTICATE] = AUTHENTICATE_SET
+        ", life = life + 1, former_unlock_token_s ="
         " COALESCE(unlock_token_s, former_unlock_token_s),"
         " unlock_token_s = NULL, bootstrap_token_s = NULL,"
-        " awaiting_configuration = 0, tally = 0, serial_number = ?4,"
-        " device_name = ?5, model = ?6, model_name = ?7, product_name = ?8,"
-        " os_version = ?9, build_version = ?10, imei = ?11, meid = ?12,"
-        " authenticate_s = ?13, token_update_s = NULL, authenticate_at = ?14,"
-        " disabled_at = 0, last_seen = ?14 WHERE eid = ?1",
+        " awaiting_configuration = 0, tally = 0 WHERE eid = ?1",
+    [MDM_SQL_AUTHENTICATE_RENEWED] = AUTHENTICATE_SET " WHERE eid = ?1",
     [MDM_SQL_TOKEN_UPDATE] =
         "UPDATE enrollment SET state = ?2, topic = ?3, token_s = ?4,"
         " magic_s = ?5, token_state = 1, token_at = ?6,"
@@ -91,19 +96,38 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " token_state = 0, disabled_at = ?3 WHERE device_eid = ?1",
     [MDM_SQL_SEEN] = "UPDATE enrollment SET last_seen = ?2"
                      " WHERE eid = ?1 AND last_seen < ?2",
+    [MDM_SQL_BLOCK] = "UPDATE enrollment SET blocked_at = ?2, told_at = 0"
+                      " WHERE eid = ?1",
+    [MDM_SQL_BLOCKED_GET] = "SELECT eid, told_at, product_name, os_version"
+                            " FROM enrollment WHERE id = ?1",
+    [MDM_SQL_BLOCKED_TOLD] =
+        "UPDATE enrollment SET told_at = ?2 WHERE eid = ?1 AND told_at = 0",
+    [MDM_SQL_BOOTSTRAP_TOKEN_SET] =
+        "UPDATE enrollment SET bootstrap_token_s = ?2 WHERE eid = ?1",
+    [MDM_SQL_SECRET_GET] = "SELECT unlock_token_s, bootstrap_token_s"
+                           " FROM enrollment WHERE eid = ?1",
     [MDM_SQL_TOPIC_COUNT_OTHER] =
         "SELECT COUNT(*), MAX(topic), SUM(topic = ?1) FROM enrollment"
         " WHERE state = ?2 AND topic IS NOT NULL",
     [MDM_SQL_IDENTITY_GET] =
-        "SELECT device_eid, is_current FROM identity WHERE fingerprint = ?1",
+        "SELECT device_eid, is_current, renewal FROM identity"
+        " WHERE fingerprint = ?1",
+    [MDM_SQL_OWNER_GET] =
+        "SELECT state, blocked_at FROM enrollment WHERE eid = ?1",
+    [MDM_SQL_IDENTITY_ANY] =
+        "SELECT 1 FROM identity WHERE device_eid = ?1 LIMIT 1",
+    [MDM_SQL_IDENTITY_RENEWAL] =
+        "UPDATE identity SET renewal = ?2"
+        " WHERE fingerprint = ?1 AND renewal <> ?2",
     [MDM_SQL_IDENTITY_RETIRE] =
         "UPDATE identity SET is_current = 0"
         " WHERE device_eid = ?1 AND is_current = 1 AND fingerprint <> ?2",
     [MDM_SQL_IDENTITY_BIND] =
         "INSERT INTO identity (fingerprint, device_eid, is_current, bound_at,"
-        " not_after, certificate) VALUES (?1, ?2, 1, ?3, ?4, ?5)"
+        " not_after, certificate, renewal)"
+        " VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6)"
         " ON CONFLICT (fingerprint) DO UPDATE SET is_current = 1,"
-        " bound_at = excluded.bound_at",
+        " bound_at = excluded.bound_at, renewal = excluded.renewal",
     [MDM_SQL_IDENTITY_CURRENT] =
         "SELECT fingerprint, not_after, bound_at FROM identity"
         " WHERE device_eid = ?1 AND is_current = 1"

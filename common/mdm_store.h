@@ -73,6 +73,13 @@ typedef enum mdm_token_state {
     MDM_TOKEN_DEAD = 2 /* APNs said so; a TokenUpdate brings a new one */
 } mdm_token_state_t;
 
+/* How a certificate came to its device. */
+typedef enum mdm_renewal {
+    MDM_RENEWAL_NONE = 0,   /* bound at Authenticate, or settled since */
+    MDM_RENEWAL_ISSUED = 1, /* given as a renewal, not seen yet */
+    MDM_RENEWAL_SEEN = 2    /* in use, no TokenUpdate under it yet */
+} mdm_renewal_t;
+
 /* What an idle poll needs, by one statement. */
 typedef struct mdm_poll {
     bool known;
@@ -83,6 +90,8 @@ typedef struct mdm_poll {
     bool bound;       /* the certificate is this device's ... */
     bool current;     /* ... and not a former one */
     bool bound_elsewhere;
+    mdm_renewal_t renewal; /* of the certificate, when it is bound */
+    bool blocked;          /* the device: an operator shut it out */
     bool push_due;
     bool has_command; /* something deliverable waits */
 } mdm_poll_t;
@@ -95,10 +104,12 @@ mdm_rc mdm_store_poll(mdm_tx_t *tx, mdm_str_t id,
 mdm_rc mdm_store_enrollment_add(mdm_tx_t *tx, const mdm_channel_t *channel,
                                 int64_t device_eid, int64_t now_us,
                                 int64_t *eid_r, mdm_err_t *err);
-/* Starts a new life: details from the message, no tokens, tally 0. */
+/* Details from the message, no push data until the next TokenUpdate.
+ * `new_life`: the escrowed tokens become those of a former life and the
+ * tally starts again. */
 mdm_rc mdm_store_authenticate(mdm_tx_t *tx, int64_t eid,
                               const mdm_checkin_t *msg, mdm_str_t raw,
-                              int64_t now_us, mdm_err_t *err);
+                              bool new_life, int64_t now_us, mdm_err_t *err);
 /* Stores push data and enables; *tally_r counts since Authenticate. */
 mdm_rc mdm_store_token_update(mdm_tx_t *tx, int64_t eid,
                               const mdm_checkin_t *msg, mdm_str_t raw,
@@ -109,6 +120,38 @@ mdm_rc mdm_store_disable(mdm_tx_t *tx, int64_t device_eid, bool users_only,
                          int64_t now_us, mdm_err_t *err);
 mdm_rc mdm_store_seen(mdm_tx_t *tx, int64_t eid, int64_t at_us,
                       mdm_err_t *err);
+
+/* Shuts a device out (at_us > 0) or lets it in again (0). */
+mdm_rc mdm_store_block(mdm_tx_t *tx, int64_t eid, int64_t at_us,
+                       mdm_err_t *err);
+/* What is needed to turn a blocked device away; strings in the arena. */
+typedef struct mdm_blocked {
+    int64_t eid;
+    int64_t told_at; /* 0: it has not been told yet */
+    mdm_str_t product_name;
+    mdm_str_t os_version;
+} mdm_blocked_t;
+
+/* MDM_ENOTFOUND: no such enrolment. */
+mdm_rc mdm_store_blocked_get(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
+                             mdm_blocked_t *blocked_r, mdm_err_t *err);
+/* It was told. */
+mdm_rc mdm_store_blocked_told(mdm_tx_t *tx, int64_t eid, int64_t at_us,
+                              mdm_err_t *err);
+
+/* What a device has escrowed; sealed at rest. */
+typedef enum mdm_secret {
+    MDM_SECRET_UNLOCK_TOKEN,
+    MDM_SECRET_BOOTSTRAP_TOKEN
+} mdm_secret_t;
+
+/* Stores or (absent value) forgets the bootstrap token. */
+mdm_rc mdm_store_bootstrap_token_set(mdm_tx_t *tx, int64_t eid,
+                                     mdm_str_t value, mdm_err_t *err);
+/* In the arena, which should wipe; absent: none is stored. */
+mdm_rc mdm_store_secret_get(mdm_tx_t *tx, int64_t eid, mdm_secret_t which,
+                            mdm_arena_t *arena, mdm_str_t *value_r,
+                            mdm_err_t *err);
 
 /* One row for people; strings in the arena. */
 typedef struct mdm_enrollment {
@@ -133,6 +176,10 @@ typedef struct mdm_enrollment {
     int64_t created_at;
     int64_t authenticate_at;
     int64_t disabled_at;
+    int64_t blocked_at; /* 0: not blocked */
+    int64_t told_at;    /* when a blocked device was turned away */
+    bool has_unlock_token;
+    bool has_bootstrap_token;
     int64_t last_seen;
     int64_t push_due_at; /* 0: none is due */
     int64_t push_attempts;
@@ -168,22 +215,48 @@ mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx,
 
 /* ---- identities --------------------------------------------------------- */
 
-/* The device this certificate is bound to; 0: none. */
+/* To whom a certificate is bound. */
+typedef struct mdm_binding {
+    int64_t device_eid; /* 0: to nobody */
+    bool current;
+    mdm_renewal_t renewal;
+} mdm_binding_t;
+
 mdm_rc mdm_store_identity_get(mdm_tx_t *tx,
                               const unsigned char fp[MDM_SHA256_LEN],
-                              int64_t *device_eid_r, bool *current_r,
+                              mdm_binding_t *binding_r, mdm_err_t *err);
+/* Whose certificate it is. */
+typedef struct mdm_owner {
+    mdm_enrollment_state_t state;
+    bool blocked;
+} mdm_owner_t;
+
+/* The device of a binding; all zero when there is none. */
+mdm_rc mdm_store_owner_get(mdm_tx_t *tx, int64_t device_eid,
+                           mdm_owner_t *owner_r, mdm_err_t *err);
+/* Has this device ever had a certificate? */
+mdm_rc mdm_store_identity_any(mdm_tx_t *tx, int64_t device_eid, bool *any_r,
                               mdm_err_t *err);
+
+/* A certificate to be bound. */
+typedef struct mdm_binding_add {
+    int64_t device_eid;
+    const unsigned char *fingerprint; /* MDM_SHA256_LEN bytes */
+    int64_t not_after_us;
+    mdm_str_t der;
+    mdm_renewal_t renewal;
+} mdm_binding_add_t;
+
 /* Binds it to the device.  A former certificate stays valid beside it until
- * mdm_store_identity_settle(): a profile replacement may be rolled back. */
-mdm_rc mdm_store_identity_bind(mdm_tx_t *tx, int64_t device_eid,
-                               const unsigned char fp[MDM_SHA256_LEN],
-                               int64_t not_after_us, mdm_str_t der,
+ * mdm_store_identity_settle(). */
+mdm_rc mdm_store_identity_bind(mdm_tx_t *tx, const mdm_binding_add_t *add,
                                int64_t now_us, mdm_err_t *err);
 
-/* The certificate was used for a TokenUpdate: the others become history. */
+/* The certificate is in use now: the others become history, it gets the
+ * renewal state given. */
 mdm_rc mdm_store_identity_settle(mdm_tx_t *tx, int64_t device_eid,
                                  const unsigned char fp[MDM_SHA256_LEN],
-                                 mdm_err_t *err);
+                                 mdm_renewal_t renewal, mdm_err_t *err);
 
 /* ---- commands ----------------------------------------------------------- */
 

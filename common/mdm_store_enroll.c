@@ -1,5 +1,5 @@
 /*
- * mdm_store_enroll.c - verbs on enrolments, identities and the lease.
+ * mdm_store_enroll.c - verbs on enrolments, their secrets, and the lease.
  */
 #include "mdm_store.h"
 
@@ -42,6 +42,10 @@ mdm_rc mdm_store_poll(mdm_tx_t *tx, mdm_str_t id,
         poll_r->current = poll_r->bound && mdm_query_int(&q, 5) != 0;
         poll_r->push_due = mdm_query_int(&q, 6) != 0;
         poll_r->has_command = !mdm_query_null(&q, 7);
+        poll_r->renewal =
+            poll_r->current ? (mdm_renewal_t)mdm_query_int(&q, 9)
+                            : MDM_RENEWAL_NONE;
+        poll_r->blocked = mdm_query_int(&q, 10) != 0;
     }
     mdm_query_end(&q);
     return rc;
@@ -86,7 +90,7 @@ static mdm_rc seal(mdm_tx_t *tx, const char *column, int64_t eid,
 
 mdm_rc mdm_store_authenticate(mdm_tx_t *tx, int64_t eid,
                               const mdm_checkin_t *msg, mdm_str_t raw,
-                              int64_t now_us, mdm_err_t *err)
+                              bool new_life, int64_t now_us, mdm_err_t *err)
 {
     mdm_arena_t *arena = mdm_arena_new(false);
     mdm_str_t sealed;
@@ -98,7 +102,9 @@ mdm_rc mdm_store_authenticate(mdm_tx_t *tx, int64_t eid,
     rc = seal(tx, "authenticate", eid, raw, arena, &sealed, err);
     if (rc == MDM_OK) {
         rc = mdm_sql_run(
-            tx, MDM_SQL_AUTHENTICATE, NULL, err, "iittttttttttbi", eid,
+            tx,
+            new_life ? MDM_SQL_AUTHENTICATE : MDM_SQL_AUTHENTICATE_RENEWED,
+            NULL, err, "iittttttttttbi", eid,
             (int64_t)MDM_ENROLLMENT_AUTHENTICATING, msg->topic,
             msg->serial_number, msg->device_name, msg->model, msg->model_name,
             msg->product_name, msg->os_version, msg->build_version, msg->imei,
@@ -175,6 +181,62 @@ mdm_rc mdm_store_seen(mdm_tx_t *tx, int64_t eid, int64_t at_us, mdm_err_t *err)
     return mdm_sql_run(tx, MDM_SQL_SEEN, NULL, err, "ii", eid, at_us);
 }
 
+/* ---- escrowed secrets --------------------------------------------------- */
+
+static const char *const secret_columns[] = {
+    [MDM_SECRET_UNLOCK_TOKEN] = "unlock_token",
+    [MDM_SECRET_BOOTSTRAP_TOKEN] = "bootstrap_token",
+};
+
+mdm_rc mdm_store_bootstrap_token_set(mdm_tx_t *tx, int64_t eid,
+                                     mdm_str_t value, mdm_err_t *err)
+{
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_str_t sealed;
+    mdm_rc rc;
+
+    if (arena == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = seal(tx, secret_columns[MDM_SECRET_BOOTSTRAP_TOKEN], eid, value,
+              arena, &sealed, err);
+    if (rc == MDM_OK) {
+        rc = mdm_sql_run(tx, MDM_SQL_BOOTSTRAP_TOKEN_SET, NULL, err, "ib", eid,
+                         sealed);
+    }
+    mdm_arena_free(&arena);
+    return rc;
+}
+
+mdm_rc mdm_store_secret_get(mdm_tx_t *tx, int64_t eid, mdm_secret_t which,
+                            mdm_arena_t *arena, mdm_str_t *value_r,
+                            mdm_err_t *err)
+{
+    mdm_str_t sealed = MDM_STR_NONE;
+    char where[WHERE_SIZE];
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *value_r = MDM_STR_NONE;
+    mdm_query_begin(&q, tx, MDM_SQL_SECRET_GET, err, "i", eid);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row && !mdm_query_null(&q, (int)which) &&
+        !mdm_arena_str(arena, mdm_query_str(&q, (int)which), &sealed)) {
+        rc = mdm_err_nomem(err);
+    }
+    mdm_query_end(&q);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    (void)snprintf(where, sizeof(where), "enrollment.%s:%lld",
+                   secret_columns[which], (long long)eid);
+    return mdm_seal_open(mdm_store_seal(tx->store), where, sealed, arena,
+                         value_r, err);
+}
+
+/* ---- rows for people ---------------------------------------------------- */
+
 /* Copies one text column into the arena; false: memory is out. */
 static bool copy(const mdm_query_t *q, int column, mdm_arena_t *arena,
                  mdm_str_t *out_r)
@@ -201,6 +263,10 @@ static bool read_row(const mdm_query_t *q, mdm_arena_t *arena,
     row->push_attempts = mdm_query_int(q, 23);
     row->push_last_at = mdm_query_int(q, 24);
     row->push_last_status = mdm_query_int(q, 25);
+    row->blocked_at = mdm_query_int(q, 29);
+    row->told_at = mdm_query_int(q, 30);
+    row->has_unlock_token = mdm_query_int(q, 31) != 0;
+    row->has_bootstrap_token = mdm_query_int(q, 32) != 0;
     return copy(q, 1, arena, &row->id) && copy(q, 5, arena, &row->topic) &&
            copy(q, 10, arena, &row->serial_number) &&
            copy(q, 11, arena, &row->device_name) &&
@@ -351,42 +417,6 @@ mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx,
     rc = q.rc;
     mdm_query_end(&q);
     return rc;
-}
-
-/* ---- identities --------------------------------------------------------- */
-
-mdm_rc mdm_store_identity_get(mdm_tx_t *tx,
-                              const unsigned char fp[MDM_SHA256_LEN],
-                              int64_t *device_eid_r, bool *current_r,
-                              mdm_err_t *err)
-{
-    mdm_query_t q;
-    bool row;
-    mdm_rc rc;
-
-    mdm_query_begin(&q, tx, MDM_SQL_IDENTITY_GET, err, "b", fp_str(fp));
-    rc = mdm_query_row(&q, &row);
-    *device_eid_r = rc == MDM_OK && row ? mdm_query_int(&q, 0) : 0;
-    *current_r = rc == MDM_OK && row && mdm_query_int(&q, 1) != 0;
-    mdm_query_end(&q);
-    return rc;
-}
-
-mdm_rc mdm_store_identity_bind(mdm_tx_t *tx, int64_t device_eid,
-                               const unsigned char fp[MDM_SHA256_LEN],
-                               int64_t not_after_us, mdm_str_t der,
-                               int64_t now_us, mdm_err_t *err)
-{
-    return mdm_sql_run(tx, MDM_SQL_IDENTITY_BIND, NULL, err, "biiib",
-                       fp_str(fp), device_eid, now_us, not_after_us, der);
-}
-
-mdm_rc mdm_store_identity_settle(mdm_tx_t *tx, int64_t device_eid,
-                                 const unsigned char fp[MDM_SHA256_LEN],
-                                 mdm_err_t *err)
-{
-    return mdm_sql_run(tx, MDM_SQL_IDENTITY_RETIRE, NULL, err, "ib",
-                       device_eid, fp_str(fp));
 }
 
 /* ---- lease -------------------------------------------------------------- */

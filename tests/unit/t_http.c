@@ -249,7 +249,8 @@ static void test_device(void **state)
                                   S("UDID", "D") S("UserID", "U"))), 410);
     assert_int_equal(device(w, CHECKIN,
                             PLIST(S("MessageType", "GetBootstrapToken")
-                                  S("UDID", "D"))), 400);
+                                  S("UDID", "D"))), 200);
+    assert_int_equal(w->res.body.n, 0);
     assert_int_equal(device(w, CHECKIN, "no plist"), 400);
     assert_int_equal(device(w, CHECKIN, ""), 400);
     assert_int_equal(device(w, CHECKIN, IDLE), 400);
