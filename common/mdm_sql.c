@@ -121,7 +121,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " WHERE fingerprint = ?1 AND renewal <> ?2",
     [MDM_SQL_IDENTITY_RETIRE] =
         "UPDATE identity SET is_current = 0"
-        " WHERE device_eid = ?1 AND is_current = 1 AND fingerprint <> ?2",
+        " WHERE device_eid = ?1 AND is_current = 1 AND fingerprint <> ?2"
+        " AND renewal <> 1", /* one that waits to be seen stays */
     [MDM_SQL_IDENTITY_BIND] =
         "INSERT INTO identity (fingerprint, device_eid, is_current, bound_at,"
         " not_after, certificate, renewal)"

@@ -711,6 +711,53 @@ static void test_json(void **state)
     mdm_buf_clear(&json);
 }
 
+static void test_write(void **state)
+{
+    const mdm_plist_put_t inner[] = {
+        {.key = "On", .type = MDM_PLIST_BOOL, .flag = true},
+        {.key = "Off", .type = MDM_PLIST_BOOL},
+    };
+    mdm_plist_put_t items[] = {
+        {.key = "Empty", .type = MDM_PLIST_STRING, .value = {"", 0}},
+        {.key = "Text", .type = MDM_PLIST_STRING, .value = {"a<&>b", 5}},
+        {.key = "Left", .type = MDM_PLIST_ABSENT},
+        {.key = "Data", .type = MDM_PLIST_DATA, .value = {"\0\xff\n", 3}},
+        {.key = "Dict", .type = MDM_PLIST_DICT, .items = inner, .n = 2},
+    };
+    char big[100000];
+    mdm_buf_t xml;
+    mdm_buf_t json;
+    mdm_err_t err;
+
+    (void)state;
+    mdm_buf_init_secret(&xml, 1 << 20);
+    assert_int_equal(mdm_plist_write(items, MDM_ARRAY_LEN(items), &xml, &err),
+                     MDM_OK);
+    assert_int_equal(to_json(mdm_buf_str(&xml), &json, &err), MDM_OK);
+    assert_string_equal(mdm_buf_str(&json).s,
+                        "{\"Empty\":\"\",\"Text\":\"a<&>b\",\"Data\":"
+                        "\"AP8K\",\"Dict\":{\"On\":true,\"Off\":false}}");
+    mdm_buf_clear(&json);
+    mdm_buf_clear(&xml);
+    /* Long data is put together from pieces without a seam. */
+    memset(big, 0x5a, sizeof(big));
+    items[3].value = (mdm_str_t){big, sizeof(big)};
+    mdm_buf_init(&xml, 1 << 20);
+    assert_int_equal(mdm_plist_write(items + 3, 1, &xml, &err), MDM_OK);
+    assert_null(memmem(mdm_buf_str(&xml).s, mdm_buf_str(&xml).n, "=WlpaWl",
+                       7));
+    assert_true(mdm_buf_str(&xml).n > sizeof(big) / 3 * 4);
+    mdm_buf_clear(&xml);
+    /* Neither the maximum nor XML is broken. */
+    mdm_buf_init(&xml, 100);
+    assert_int_equal(mdm_plist_write(items, 1, &xml, &err), MDM_ETOOBIG);
+    mdm_buf_clear(&xml);
+    items[1].value = MDM_STR("a\x01");
+    mdm_buf_init(&xml, 1 << 20);
+    assert_int_equal(mdm_plist_write(items, 2, &xml, &err), MDM_EINVAL);
+    mdm_buf_clear(&xml);
+}
+
 static int run(void)
 {
     const struct CMUnitTest tests[] = {
@@ -727,6 +774,7 @@ static int run(void)
         cmocka_unit_test(test_lenient),
         cmocka_unit_test(test_nul_in_key),
         cmocka_unit_test(test_json),
+        cmocka_unit_test(test_write),
     };
 
     return cmocka_run_group_tests_name("plist", tests, NULL, NULL);
