@@ -120,16 +120,22 @@ static bool is_plain(const char *text)
            strspn(text, good) == strlen(text);
 }
 
-static bool is_path(const char *text)
+static bool is_printable(const char *text, size_t n)
 {
-    const char *p;
+    size_t i;
 
-    for (p = text; *p != '\0'; p++) {
-        if (*p <= ' ' || *p > '~') {
+    for (i = 0; i < n; i++) {
+        if (text[i] <= ' ' || text[i] > '~') {
             return false;
         }
     }
-    return text[0] == '/' && strlen(text) < NAME_SIZE;
+    return true;
+}
+
+static bool is_path(const char *text)
+{
+    return text[0] == '/' && strlen(text) < NAME_SIZE &&
+           is_printable(text, strlen(text));
 }
 
 /* https://host[:port]/path; an IPv6 address stands in brackets. */
@@ -147,6 +153,11 @@ static void read_url(const char *url, options_t *o)
     if (!is_path(path)) {
         die("\"%s\" has no usable path", url);
     }
+    n = (size_t)(path - host);
+    if (n >= sizeof(o->authority) || !is_printable(host, n)) {
+        die("\"%s\" has no usable host", url);
+    }
+    memcpy(o->authority, host, n);
     colon = memchr(host, host[0] == '[' ? ']' : ':', (size_t)(path - host));
     n = colon != NULL ? (size_t)(colon - host) : (size_t)(path - host);
     if (host[0] == '[' && colon != NULL) {

@@ -26,6 +26,7 @@ typedef struct device {
 } device_t;
 
 typedef struct options {
+    char authority[NAME_SIZE]; /* host and port as they stand in the URL */
     char host[NAME_SIZE];
     char port[16];
     char path[NAME_SIZE];

@@ -110,10 +110,10 @@ static size_t put(const options_t *o, const char *path, const char *type,
 {
     size_t body = strlen(plist_head) + strlen(inner) + strlen(plist_tail);
     int n = snprintf(out, OUT_MAX,
-                     "PUT %s HTTP/1.1\r\nHost: %s:%s\r\n"
+                     "PUT %s HTTP/1.1\r\nHost: %s\r\n"
                      "User-Agent: mdmload\r\nContent-Type: %s\r\n"
                      "Content-Length: %zu\r\n\r\n%s%s%s",
-                     path, o->host, o->port, type, body, plist_head, inner,
+                     path, o->authority, type, body, plist_head, inner,
                      plist_tail);
 
     return n > 0 && n < OUT_MAX ? (size_t)n : 0;
@@ -127,9 +127,9 @@ static size_t poll_request(const options_t *o, const device_t *d,
 
     if (o->get) {
         n = snprintf(out, OUT_MAX,
-                     "GET %s HTTP/1.1\r\nHost: %s:%s\r\n"
+                     "GET %s HTTP/1.1\r\nHost: %s\r\n"
                      "User-Agent: mdmload\r\n\r\n",
-                     o->path, o->host, o->port);
+                     o->path, o->authority);
         return n > 0 && n < OUT_MAX ? (size_t)n : 0;
     }
     (void)snprintf(inner, sizeof(inner),
