@@ -1,6 +1,6 @@
 /*
- * mdm_auth.h - who speaks: a device by its certificate, an API client by its
- * token.  Any thread; no state.
+ * mdm_auth.h - who speaks: a device by its certificate or signature, an API
+ * client by its token.  Any thread; no state.
  */
 #ifndef MDM_AUTH_H
 #define MDM_AUTH_H
@@ -8,11 +8,22 @@
 #include "mdm_config.h"
 #include "mdm_enroll.h"
 
-/* The device certificate of the TLS connection, verified against the device
- * CAs of this host on every request (a resumed TLS session proves nothing).
- * MDM_EIDENTITY: none, or unreadable.  MDM_EDENIED: not trusted. */
-mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_speaker_t *speaker_r,
+/* The device, by what the location accepts: the certificate of the TLS
+ * connection, one that a trusted proxy put into a header, the signature of
+ * `body`, which must be the request's bytes as they came.  What is there must
+ * be good, and all of it must name one certificate; that is verified against
+ * the device CAs of this host on every request (a resumed TLS session proves
+ * nothing).  The speaker's strings are the request's or in `arena`.
+ * MDM_EIDENTITY: nothing that proves anything, unreadable, contradictory, or
+ * a signature that does not fit the body.  MDM_EDENIED: not trusted.
+ * MDM_ENOMEM, MDM_EINTERNAL. */
+mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
+                       mdm_speaker_t *speaker_r, mdm_arena_t *arena,
                        mdm_err_t *err) MDM_USE_RESULT;
+
+/* Did somebody who is no trusted proxy send the header with a certificate?
+ * It was taken as not sent, but is worth a line in the log. */
+bool mdm_auth_header_ignored(const mdm_request_t *request);
 
 /* HTTP Basic (any user name, the token as password) or Bearer.  *token_r: the
  * credential, borrowed.  MDM_EDENIED: no token file is configured.

@@ -144,6 +144,7 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
     INHERIT(USER_AUTHENTICATE, user_challenge)
     INHERIT(RETROACTIVE_BINDING, retroactive_binding)
     INHERIT(MIGRATION, migration)
+    INHERIT(TRUSTED_PROXY, trusted_proxies)
     INHERIT(API_TOKEN_FILE, api_tokens)
     INHERIT(DEVICE_CA_CERTIFICATE, device_trust)
     merged->set |= parent->set & ~(UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT);
@@ -193,6 +194,45 @@ mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
     return MDM_OK;
 }
 
+/* How devices prove themselves at one of their endpoints. */
+static mdm_rc check_identity(const mdm_config_t *server,
+                             const mdm_config_t *location,
+                             const mdm_log_t *log, mdm_err_t *err)
+{
+    bool header = (location->prove & MDM_PROVE_HEADER) != 0;
+    const mdm_nets_t *proxies = location->trusted_proxies;
+    size_t i;
+
+    if (server->device_trust == NULL) {
+        return mdm_err_set(
+            err, MDM_ECONFIG, 0,
+            "a device endpoint needs MDMDeviceCACertificateFile "
+            "(mdm_device_ca_certificate): the certificate authority that "
+            "issued the devices' identities");
+    }
+    if (header && proxies == NULL) {
+        return mdm_err_set(
+            err, MDM_ECONFIG, 0,
+            "MDMDeviceIdentity header=%s (mdm_device_identity) without "
+            "MDMTrustedProxy (mdm_trusted_proxy): nobody would be believed; "
+            "name the addresses of the proxies that set this header",
+            location->identity_header);
+    }
+    if (!header && proxies != NULL) {
+        warn(log, "MDMTrustedProxy (mdm_trusted_proxy) has no effect on an "
+                  "endpoint whose MDMDeviceIdentity (mdm_device_identity) "
+                  "has no header=NAME");
+    }
+    for (i = 0; header && i < proxies->n; i++) {
+        if (proxies->nets[i].bits == 0) {
+            warn(log, "MDMTrustedProxy (mdm_trusted_proxy) names a network "
+                      "of all addresses: every client may say that it is any "
+                      "device");
+        }
+    }
+    return MDM_OK;
+}
+
 mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
                                  const mdm_config_t *server,
                                  const mdm_config_t *location,
@@ -216,14 +256,7 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
     case MDM_ROLE_MDM:
     case MDM_ROLE_SERVER:
     case MDM_ROLE_CHECKIN:
-        if (server->device_trust == NULL) {
-            return mdm_err_set(
-                err, MDM_ECONFIG, 0,
-                "a device endpoint needs MDMDeviceCACertificateFile "
-                "(mdm_device_ca_certificate): the certificate authority that "
-                "issued the devices' identities");
-        }
-        break;
+        return check_identity(server, location, log, err);
     }
     return MDM_OK;
 }

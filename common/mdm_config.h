@@ -7,6 +7,7 @@
 
 #include "mdm.h"
 #include "mdm_mem.h"
+#include "mdm_net.h"
 #include "mdm_plist.h"
 #include "mdm_push.h"
 #include "mdm_seal.h"
@@ -23,6 +24,7 @@ typedef enum mdm_role {
 
 #define MDM_PUSH_CERTS_MAX 16
 #define MDM_API_TOKENS_MAX 256
+#define MDM_TRUSTED_PROXIES_MAX 64
 
 /* What a token may do; a line without scopes may do all. */
 typedef enum mdm_may {
@@ -52,6 +54,11 @@ typedef enum mdm_prove {
     MDM_PROVE_HEADER = 4       /* certificate in a proxy's header */
 } mdm_prove_t;
 
+typedef struct mdm_nets {
+    mdm_net_t *nets;
+    size_t n;
+} mdm_nets_t;
+
 struct mdm_config {
     mdm_scope_t scope;
     mdm_arena_t *arena; /* owns what the fields point to; NULL when merged */
@@ -70,6 +77,7 @@ struct mdm_config {
     bool user_challenge;         /* empty challenge instead of a refusal */
     bool retroactive_binding;
     bool migration;
+    const mdm_nets_t *trusted_proxies; /* NULL: none */
     /* server */
     const mdm_trust_t *device_trust;
     mdm_trust_t *owned_trust; /* of this node, to be freed with it */

@@ -110,6 +110,34 @@ static mdm_rc set_identity(mdm_config_t *c, int argc, const char *const *argv,
     return MDM_OK;
 }
 
+static mdm_rc set_proxies(mdm_config_t *c, int argc, const char *const *argv,
+                          mdm_err_t *err)
+{
+    mdm_nets_t *all = mdm_arena_alloc(c->arena, sizeof(*all));
+    int i;
+
+    if (all != NULL) {
+        all->nets = mdm_arena_alloc(c->arena,
+                                    (size_t)argc * sizeof(*all->nets));
+    }
+    if (all == NULL || all->nets == NULL) {
+        return mdm_err_nomem(err);
+    }
+    for (i = 0; i < argc; i++) {
+        if (mdm_net_parse(mdm_str_from(argv[i]), &all->nets[i], err) !=
+            MDM_OK) {
+            (void)mdm_err_prefix(err, "\"%s\" is wrong; give addresses such "
+                                      "as 192.0.2.1, 10.0.0.0/8 or "
+                                      "2001:db8::/32",
+                                 argv[i]);
+            return MDM_ECONFIG;
+        }
+    }
+    all->n = (size_t)argc;
+    c->trusted_proxies = all;
+    return MDM_OK;
+}
+
 mdm_rc mdm_config_apply_device(mdm_config_t *c, mdm_directive_id_t id,
                                int argc, const char *const *argv,
                                mdm_err_t *err)
@@ -129,6 +157,8 @@ mdm_rc mdm_config_apply_device(mdm_config_t *c, mdm_directive_id_t id,
         return mdm_config_flag(argv[0], &c->retroactive_binding, err);
     case MDM_DIRECTIVE_MIGRATION:
         return mdm_config_flag(argv[0], &c->migration, err);
+    case MDM_DIRECTIVE_TRUSTED_PROXY:
+        return set_proxies(c, argc, argv, err);
     default:
         return set_limits(c, argc, argv, err);
     }

@@ -216,6 +216,7 @@ mdm_rc mdm_config_apply(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_USER_AUTHENTICATE:
     case MDM_DIRECTIVE_RETROACTIVE_BINDING:
     case MDM_DIRECTIVE_MIGRATION:
+    case MDM_DIRECTIVE_TRUSTED_PROXY:
     case MDM_DIRECTIVE_PLIST_LIMITS:
         return mdm_config_apply_device(c, id, argc, argv, err);
     case MDM_DIRECTIVE_API_TOKEN_FILE:

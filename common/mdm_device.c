@@ -330,6 +330,22 @@ static mdm_rc choose(const mdm_request_t *request, bool *checkin_r,
                        "this media type is not served at this URL");
 }
 
+static void note_header(mdm_server_t *server, const mdm_request_t *request)
+{
+    char from[ID_TEXT];
+    mdm_err_t err;
+
+    if (mdm_auth_header_ignored(request)) {
+        (void)mdm_err_set(
+            &err, MDM_EIDENTITY, MDM_MSG_PROXY_UNTRUSTED,
+            "%s sent the header %s but is no trusted proxy: ignored",
+            mdm_str_printable(request->neighbor, from, sizeof(from)),
+            request->location->identity_header);
+        mdm_edge_log(server, request, MDM_REPEAT_HEADER, MDM_LOG_WARNING,
+                     MDM_MSG_PROXY_UNTRUSTED, &err);
+    }
+}
+
 mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
                          mdm_response_t *response, mdm_err_t *err)
 {
@@ -345,13 +361,15 @@ mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
     }
     rc = choose(request, &is_checkin, err);
     if (rc == MDM_OK) {
-        rc = mdm_auth_device(request, &call.speaker, err);
-    }
-    if (rc == MDM_OK) {
         rc = mdm_http_body(request, request->location->plist_limits.size,
                            call.arena, &call.body, err);
     }
     call.speaker.retroactive = request->location->retroactive_binding;
+    if (rc == MDM_OK) {
+        note_header(server, request);
+        rc = mdm_auth_device(request, call.body, &call.speaker, call.arena,
+                             err);
+    }
     if (rc == MDM_OK) {
         rc = is_checkin ? checkin(&call, err) : report(&call, err);
     }

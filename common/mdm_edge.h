@@ -17,6 +17,7 @@
 typedef enum mdm_repeat {
     MDM_REPEAT_STORE,
     MDM_REPEAT_IDENTITY,
+    MDM_REPEAT_HEADER,
     MDM_REPEAT_TOPIC,
     MDM_REPEAT_API,
     MDM_REPEAT_REPORT,

@@ -58,6 +58,18 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
+bool mdm_str_is_solid(mdm_str_t a)
+{
+    size_t i;
+
+    for (i = 0; i < a.n; i++) {
+        if (a.s[i] <= ' ' || a.s[i] > '~') {
+            return false;
+        }
+    }
+    return true;
+}
+
 mdm_str_t mdm_str_trim(mdm_str_t a)
 {
     while (a.n > 0 && is_blank(a.s[0])) {

@@ -1,12 +1,12 @@
 /*
- * mdm_x509.c - see mdm_x509.h.
+ * mdm_x509.c - push certificates and their keys from PEM; see mdm_x509.h.
+ * Trust of device identities stands in mdm_x509_trust.c.
  */
-#include "mdm_x509.h"
+#include "mdm_x509_int.h"
 
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -21,12 +21,7 @@
 #define CERTS_MAX 64
 #define TOPIC_PREFIX "com.apple.mgmt."
 
-struct mdm_trust {
-    X509_STORE *store;
-};
-
-/* ASN.1 time to microseconds since 1970. */
-static int64_t time_us(const ASN1_TIME *at)
+int64_t mdm_x509_time_us(const ASN1_TIME *at)
 {
     struct tm tm;
 
@@ -71,9 +66,8 @@ static BIO *open_pem(mdm_str_t pem, mdm_err_t *err, mdm_rc *rc)
     return bio;
 }
 
-/* All certificates of a PEM text, in their order. */
-static mdm_rc read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,
-                         mdm_err_t *err)
+mdm_rc mdm_x509_read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,
+                           mdm_err_t *err)
 {
     STACK_OF(X509) *certs = sk_X509_new_null();
     mdm_rc rc;
@@ -199,15 +193,11 @@ static mdm_rc read_topic(const X509 *cert, mdm_arena_t *arena,
     return MDM_OK;
 }
 
-static mdm_rc fingerprint(const X509 *cert, mdm_str_t der,
+static mdm_rc fingerprint(const X509 *cert,
                           unsigned char digest[MDM_SHA256_LEN], mdm_err_t *err)
 {
     unsigned int n = 0;
 
-    if (der.s != NULL) {
-        mdm_sha256(der, digest);
-        return MDM_OK;
-    }
     if (X509_digest(cert, EVP_sha256(), digest, &n) != 1) {
         return mdm_err_openssl(err, MDM_EINTERNAL, 0,
                                "cannot digest a certificate");
@@ -304,7 +294,7 @@ mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
     ERR_clear_error();
     rc = unglue(pem, arena, &pem, err);
     if (rc == MDM_OK) {
-        rc = read_certs(pem, &certs, err);
+        rc = mdm_x509_read_certs(pem, &certs, err);
     }
     if (rc == MDM_OK) {
         rc = read_key(pem, passphrase, &key, err);
@@ -314,11 +304,11 @@ mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
     }
     if (rc == MDM_OK) {
         leaf = sk_X509_value(certs, 0);
-        pair_r->not_before_us = time_us(X509_get0_notBefore(leaf));
-        pair_r->not_after_us = time_us(X509_get0_notAfter(leaf));
+        pair_r->not_before_us = mdm_x509_time_us(X509_get0_notBefore(leaf));
+        pair_r->not_after_us = mdm_x509_time_us(X509_get0_notAfter(leaf));
         rc = read_topic(leaf, arena, &pair_r->topic, err);
         if (rc == MDM_OK) {
-            rc = fingerprint(leaf, MDM_STR_NONE, digest, err);
+            rc = fingerprint(leaf, digest, err);
         }
         mdm_hex_encode(digest, sizeof(digest), pair_r->fingerprint);
     }
@@ -345,103 +335,4 @@ mdm_rc mdm_x509_check_bundle(mdm_str_t pem, mdm_err_t *err)
                : mdm_err_set(err, MDM_EINVAL, 0,
                              "no readable certificate (\"BEGIN "
                              "CERTIFICATE\") in it");
-}
-
-/* ---- device identities -------------------------------------------------- */
-
-mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
-{
-    mdm_trust_t *trust = calloc(1, sizeof(*trust));
-    STACK_OF(X509) *certs = NULL;
-    mdm_rc rc;
-    int i;
-
-    *trust_r = NULL;
-    if (trust == NULL) {
-        return mdm_err_nomem(err);
-    }
-    trust->store = X509_STORE_new();
-    rc = trust->store != NULL ? read_certs(pem, &certs, err)
-                              : mdm_err_nomem(err);
-    for (i = 0; rc == MDM_OK && i < sk_X509_num(certs); i++) {
-        if (X509_check_ca(sk_X509_value(certs, i)) == 0) {
-            rc = mdm_err_set(err, MDM_EINVAL, 0,
-                             "certificate %d in it is not one of a "
-                             "certificate authority",
-                             i + 1);
-        } else if (X509_STORE_add_cert(trust->store,
-                                       sk_X509_value(certs, i)) != 1) {
-            rc = mdm_err_openssl(err, MDM_EINVAL, 0, "unusable certificate");
-        }
-    }
-    sk_X509_pop_free(certs, X509_free);
-    if (rc != MDM_OK) {
-        mdm_trust_free(&trust);
-        return rc;
-    }
-    /* An intermediate named in the file is an anchor of its own. */
-    (void)X509_STORE_set_flags(trust->store, X509_V_FLAG_PARTIAL_CHAIN);
-    *trust_r = trust;
-    return MDM_OK;
-}
-
-void mdm_trust_free(mdm_trust_t **trust)
-{
-    if (*trust != NULL) {
-        X509_STORE_free((*trust)->store);
-        free(*trust);
-        *trust = NULL;
-    }
-}
-
-static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
-                           int64_t now_us, mdm_err_t *err)
-{
-    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-    mdm_rc rc = MDM_OK;
-    int why;
-
-    if (ctx == NULL ||
-        X509_STORE_CTX_init(ctx, trust->store, cert, NULL) != 1) {
-        rc = mdm_err_nomem(err);
-    } else {
-        X509_STORE_CTX_set_time(ctx, 0, (time_t)(now_us / MDM_SEC));
-        (void)X509_STORE_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT);
-        if (X509_verify_cert(ctx) != 1) {
-            why = X509_STORE_CTX_get_error(ctx);
-            rc = mdm_err_set(err, MDM_EDENIED, 0,
-                             "the device certificate is not trusted: %s",
-                             X509_verify_cert_error_string(why));
-        }
-    }
-    X509_STORE_CTX_free(ctx);
-    ERR_clear_error();
-    return rc;
-}
-
-mdm_rc mdm_trust_verify(const mdm_trust_t *trust, mdm_str_t der,
-                        int64_t now_us, mdm_identity_t *identity_r,
-                        mdm_err_t *err)
-{
-    const unsigned char *p = (const unsigned char *)der.s;
-    X509 *cert = NULL;
-    mdm_rc rc;
-
-    memset(identity_r, 0, sizeof(*identity_r));
-    if (der.s != NULL && der.n > 0 && der.n <= PEM_MAX) {
-        cert = d2i_X509(NULL, &p, (long)der.n);
-    }
-    if (cert == NULL || p != (const unsigned char *)der.s + der.n) {
-        X509_free(cert);
-        ERR_clear_error();
-        return mdm_err_set(err, MDM_EIDENTITY, 0,
-                           "the device certificate is unreadable");
-    }
-    rc = fingerprint(cert, der, identity_r->fingerprint, err);
-    identity_r->not_after_us = time_us(X509_get0_notAfter(cert));
-    if (rc == MDM_OK) {
-        rc = verify_chain(trust, cert, now_us, err);
-    }
-    X509_free(cert);
-    return rc;
 }

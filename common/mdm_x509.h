@@ -42,8 +42,32 @@ mdm_rc mdm_x509_check_bundle(mdm_str_t pem, mdm_err_t *err) MDM_USE_RESULT;
 
 /* ---- device identities -------------------------------------------------- */
 
-/* The certificate authorities device identities may come from.  Read-only
- * after it was made: made in the parent, used by every thread. */
+#define MDM_X509_HELPERS_MAX 16
+
+/* A certificate as somebody showed it, DER, with others that came along:
+ * these are trusted for nothing and only help to build its chain.  What the
+ * fields point to belongs to whoever filled them in. */
+typedef struct mdm_shown {
+    mdm_str_t cert; /* absent: none was shown */
+    mdm_str_t helpers[MDM_X509_HELPERS_MAX];
+    size_t nhelpers;
+} mdm_shown_t;
+
+/* Longest header with a certificate or a signature that is decoded. */
+#define MDM_X509_HEADER_MAX (64 * 1024)
+
+/* The certificate that a proxy put into a header: an RFC 9440 byte sequence
+ * (":base64:"), or PEM, percent-escaped or with blanks for its newlines; of
+ * several the first is the holder's.  Says nothing about trust.
+ * MDM_EIDENTITY: anything else; MDM_ENOMEM. */
+mdm_rc mdm_x509_read_header(mdm_str_t value, mdm_arena_t *arena,
+                            mdm_shown_t *shown_r, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+/* The certificate authorities device identities may come from.  Made in the
+ * parent, used by every thread of every worker: what it trusts never
+ * changes; a cache of certificates that were found good goes with it and
+ * fills in each process on its own. */
 typedef struct mdm_trust mdm_trust_t;
 
 /* All certificates of a PEM text; roots and intermediates alike are trusted
@@ -57,12 +81,20 @@ typedef struct mdm_identity {
     int64_t not_after_us;
 } mdm_identity_t;
 
-/* Verifies a device's certificate: signatures up to a trusted CA, in date,
- * usable as a TLS client.
+/* Verifies a device's certificate at the time `now_us`: signatures up to a
+ * trusted CA, every certificate of the chain in date, usable as a TLS
+ * client.  A verdict of yes is remembered by the certificate's SHA-256 for
+ * as long as the whole chain is in date.
  * MDM_EIDENTITY: not a certificate.  MDM_EDENIED: not trusted (text says
- * why). */
-mdm_rc mdm_trust_verify(const mdm_trust_t *trust, mdm_str_t der,
+ * why).  MDM_ENOMEM. */
+mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
                         int64_t now_us, mdm_identity_t *identity_r,
                         mdm_err_t *err) MDM_USE_RESULT;
+
+/* Was the certificate with this fingerprint found good, and is it so at this
+ * time?  For tests and measurements. */
+bool mdm_trust_remembers(const mdm_trust_t *trust,
+                         const unsigned char fingerprint[MDM_SHA256_LEN],
+                         int64_t now_us);
 
 #endif

@@ -1,0 +1,37 @@
+/*
+ * mdm_cms.h - signed messages (CMS SignedData): one signer whose signature
+ * stands apart from the content, as devices sign their requests.
+ *
+ * Proves only that the content was signed with the key of a certificate;
+ * whether that is trusted is judged with mdm_trust_verify(), and best before
+ * the content is hashed.  OpenSSL's error queue is left empty.  An object
+ * belongs to one thread at a time.
+ */
+#ifndef MDM_CMS_H
+#define MDM_CMS_H
+
+#include "mdm_base.h"
+#include "mdm_err.h"
+#include "mdm_mem.h"
+#include "mdm_x509.h"
+
+typedef struct mdm_cms mdm_cms_t;
+
+/* Reads one detached SignedData, DER or BER, of at most 64 kB: exactly one
+ * signer, whose certificate comes with it, and no content.  *signer_r: that
+ * certificate and the others that came along, in `arena`.
+ * MDM_EINVAL: anything else (text says what); MDM_ENOMEM. */
+mdm_rc mdm_cms_open(mdm_str_t data, mdm_arena_t *arena, mdm_cms_t **cms_r,
+                    mdm_shown_t *signer_r, mdm_err_t *err) MDM_USE_RESULT;
+
+/* Does the signature fit these bytes, exactly as they are?  SHA-1, SHA-2;
+ * RSA (PKCS #1 v1.5), ECDSA.
+ * MDM_EINVAL: no, or another algorithm.  MDM_EDENIED: the certificate's key
+ * usage forbids signatures.  MDM_ENOMEM. */
+mdm_rc mdm_cms_verify(mdm_cms_t *cms, mdm_str_t content, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+/* Frees; sets *cms to NULL.  Before its arena. */
+void mdm_cms_close(mdm_cms_t **cms);
+
+#endif

@@ -1,0 +1,20 @@
+/*
+ * mdm_x509_int.h - between the files of this module: mdm_x509.c (push
+ * certificates), mdm_x509_trust.c (device identities).  No state.
+ */
+#ifndef MDM_X509_INT_H
+#define MDM_X509_INT_H
+
+#include "mdm_x509.h"
+
+#include <openssl/x509.h>
+
+/* All certificates of a PEM text, in their order; the caller frees them.
+ * MDM_EINVAL: none, damaged, too many; MDM_ENOMEM. */
+mdm_rc mdm_x509_read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,
+                           mdm_err_t *err) MDM_USE_RESULT;
+
+/* ASN.1 time to microseconds since 1970; 0 when it is unreadable. */
+int64_t mdm_x509_time_us(const ASN1_TIME *at);
+
+#endif

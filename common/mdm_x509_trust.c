@@ -1,0 +1,309 @@
+/*
+ * mdm_x509_trust.c - trust of device identities: the chain to a device CA,
+ * and a cache of certificates that were found good.
+ *
+ * Only a yes is remembered, by the SHA-256 of the certificate, with the time
+ * in which its whole chain is in date; every use looks at that time again.
+ * The cache lies in memory of the trust object: made (empty) in the parent,
+ * filled by each worker for itself after the fork.  Its locks are only ever
+ * tried: who finds one taken verifies the chain, so that nobody waits, and a
+ * lock that was held at a fork can do no harm.
+ */
+#include "mdm_x509_int.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+
+#include "mdm_str.h"
+#include "mdm_time.h"
+
+#define CERT_MAX (64 * 1024)
+
+/* 4096 places: a certificate may be in any of the 8 of its set. */
+#define CACHE_SETS 512U
+#define CACHE_WAYS 8U
+#define CACHE_LOCKS 16U
+
+typedef struct cache_entry {
+    unsigned char fingerprint[MDM_SHA256_LEN];
+    int64_t from_us;      /* the whole chain is in date from here on ... */
+    int64_t until_us;     /* ... and before this; 0: empty place */
+    int64_t not_after_us; /* of the certificate itself */
+} cache_entry_t;
+
+typedef struct cache {
+    pthread_mutex_t locks[CACHE_LOCKS]; /* of the sets with this remainder */
+    cache_entry_t sets[CACHE_SETS][CACHE_WAYS];
+} cache_t;
+
+struct mdm_trust {
+    X509_STORE *store;
+    cache_t *cache;
+};
+
+/* ---- cache --------------------------------------------------------------- */
+
+/* A hash function's output needs no hashing. */
+static unsigned cache_set(const unsigned char *fingerprint)
+{
+    return ((unsigned)fingerprint[0] << 8 | fingerprint[1]) % CACHE_SETS;
+}
+
+static bool cache_get(cache_t *cache, const unsigned char *fingerprint,
+                      int64_t now_us, int64_t *not_after_r)
+{
+    unsigned set = cache_set(fingerprint);
+    pthread_mutex_t *lock = &cache->locks[set % CACHE_LOCKS];
+    const cache_entry_t *entry;
+    bool found = false;
+    unsigned i;
+
+    if (pthread_mutex_trylock(lock) != 0) {
+        return false;
+    }
+    for (i = 0; i < CACHE_WAYS && !found; i++) {
+        entry = &cache->sets[set][i];
+        if (entry->until_us > now_us && entry->from_us <= now_us &&
+            memcmp(entry->fingerprint, fingerprint, MDM_SHA256_LEN) == 0) {
+            *not_after_r = entry->not_after_us;
+            found = true;
+        }
+    }
+    (void)pthread_mutex_unlock(lock);
+    return found;
+}
+
+/* A full set gives up the place that the fingerprint itself names: as good
+ * as by chance, and without a counter. */
+static void cache_put(cache_t *cache, const cache_entry_t *fresh,
+                      int64_t now_us)
+{
+    unsigned set = cache_set(fresh->fingerprint);
+    pthread_mutex_t *lock = &cache->locks[set % CACHE_LOCKS];
+    cache_entry_t *place = NULL;
+    cache_entry_t *entry;
+    unsigned i;
+
+    if (pthread_mutex_trylock(lock) != 0) {
+        return;
+    }
+    for (i = 0; i < CACHE_WAYS; i++) {
+        entry = &cache->sets[set][i];
+        if (memcmp(entry->fingerprint, fresh->fingerprint,
+                   MDM_SHA256_LEN) == 0) {
+            place = entry;
+            break;
+        }
+        if (place == NULL && entry->until_us <= now_us) {
+            place = entry;
+        }
+    }
+    if (place == NULL) {
+        place = &cache->sets[set][fresh->fingerprint[2] % CACHE_WAYS];
+    }
+    *place = *fresh;
+    (void)pthread_mutex_unlock(lock);
+}
+
+static cache_t *cache_new(void)
+{
+    cache_t *cache = calloc(1, sizeof(*cache));
+    unsigned i;
+
+    for (i = 0; cache != NULL && i < CACHE_LOCKS; i++) {
+        (void)pthread_mutex_init(&cache->locks[i], NULL);
+    }
+    return cache;
+}
+
+static void cache_free(cache_t *cache)
+{
+    unsigned i;
+
+    for (i = 0; cache != NULL && i < CACHE_LOCKS; i++) {
+        (void)pthread_mutex_destroy(&cache->locks[i]);
+    }
+    free(cache);
+}
+
+/* ---- authorities --------------------------------------------------------- */
+
+mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
+{
+    mdm_trust_t *trust = calloc(1, sizeof(*trust));
+    STACK_OF(X509) *certs = NULL;
+    mdm_rc rc;
+    int i;
+
+    *trust_r = NULL;
+    if (trust == NULL) {
+        return mdm_err_nomem(err);
+    }
+    trust->store = X509_STORE_new();
+    trust->cache = cache_new();
+    rc = trust->store != NULL && trust->cache != NULL
+             ? mdm_x509_read_certs(pem, &certs, err)
+             : mdm_err_nomem(err);
+    for (i = 0; rc == MDM_OK && i < sk_X509_num(certs); i++) {
+        if (X509_check_ca(sk_X509_value(certs, i)) == 0) {
+            rc = mdm_err_set(err, MDM_EINVAL, 0,
+                             "certificate %d in it is not one of a "
+                             "certificate authority",
+                             i + 1);
+        } else if (X509_STORE_add_cert(trust->store,
+                                       sk_X509_value(certs, i)) != 1) {
+            rc = mdm_err_openssl(err, MDM_EINVAL, 0, "unusable certificate");
+        }
+    }
+    sk_X509_pop_free(certs, X509_free);
+    if (rc != MDM_OK) {
+        mdm_trust_free(&trust);
+        return rc;
+    }
+    /* An intermediate named in the file is an anchor of its own. */
+    (void)X509_STORE_set_flags(trust->store, X509_V_FLAG_PARTIAL_CHAIN);
+    *trust_r = trust;
+    return MDM_OK;
+}
+
+void mdm_trust_free(mdm_trust_t **trust)
+{
+    if (*trust != NULL) {
+        X509_STORE_free((*trust)->store);
+        cache_free((*trust)->cache);
+        free(*trust);
+        *trust = NULL;
+    }
+}
+
+/* ---- chains -------------------------------------------------------------- */
+
+/* One certificate and nothing behind it; NULL otherwise. */
+static X509 *read_der(mdm_str_t der)
+{
+    const unsigned char *p = (const unsigned char *)der.s;
+    X509 *cert = NULL;
+
+    if (der.s != NULL && der.n > 0 && der.n <= CERT_MAX) {
+        cert = d2i_X509(NULL, &p, (long)der.n);
+    }
+    if (cert != NULL && p != (const unsigned char *)der.s + der.n) {
+        X509_free(cert);
+        cert = NULL;
+    }
+    ERR_clear_error();
+    return cert;
+}
+
+/* Those that can be read: one that cannot be helps nobody, and does not take
+ * away what the others prove. */
+static STACK_OF(X509) *read_helpers(const mdm_shown_t *shown)
+{
+    STACK_OF(X509) *certs = sk_X509_new_null();
+    X509 *cert;
+    size_t i;
+
+    for (i = 0; certs != NULL && i < shown->nhelpers; i++) {
+        cert = read_der(shown->helpers[i]);
+        if (cert != NULL && sk_X509_push(certs, cert) <= 0) {
+            X509_free(cert);
+        }
+    }
+    return certs;
+}
+
+/* When all certificates of the chain that was built are in date. */
+static void note_span(const X509_STORE_CTX *ctx, cache_entry_t *entry)
+{
+    const STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+    const X509 *cert;
+    int64_t from;
+    int64_t until;
+    int i;
+
+    for (i = 0; i < sk_X509_num(chain); i++) {
+        cert = sk_X509_value(chain, i);
+        from = mdm_x509_time_us(X509_get0_notBefore(cert));
+        until = mdm_x509_time_us(X509_get0_notAfter(cert));
+        entry->from_us = from > entry->from_us ? from : entry->from_us;
+        entry->until_us = until < entry->until_us ? until : entry->until_us;
+    }
+}
+
+static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
+                           STACK_OF(X509) *helpers, int64_t now_us,
+                           cache_entry_t *entry, mdm_err_t *err)
+{
+    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    mdm_rc rc = MDM_OK;
+    int why;
+
+    if (ctx == NULL ||
+        X509_STORE_CTX_init(ctx, trust->store, cert, helpers) != 1) {
+        rc = mdm_err_nomem(err);
+    } else {
+        X509_STORE_CTX_set_time(ctx, 0, (time_t)(now_us / MDM_SEC));
+        (void)X509_STORE_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT);
+        if (X509_verify_cert(ctx) == 1) {
+            note_span(ctx, entry);
+        } else {
+            why = X509_STORE_CTX_get_error(ctx);
+            rc = mdm_err_set(err, MDM_EDENIED, 0,
+                             "the device certificate is not trusted: %s",
+                             X509_verify_cert_error_string(why));
+        }
+    }
+    X509_STORE_CTX_free(ctx);
+    ERR_clear_error();
+    return rc;
+}
+
+mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
+                        int64_t now_us, mdm_identity_t *identity_r,
+                        mdm_err_t *err)
+{
+    cache_entry_t entry = {.from_us = 0, .until_us = INT64_MAX};
+    STACK_OF(X509) *helpers = NULL;
+    X509 *cert;
+    mdm_rc rc;
+
+    memset(identity_r, 0, sizeof(*identity_r));
+    if (shown->cert.n > 0 && shown->cert.n <= CERT_MAX) {
+        mdm_sha256(shown->cert, identity_r->fingerprint);
+        if (cache_get(trust->cache, identity_r->fingerprint, now_us,
+                      &identity_r->not_after_us)) {
+            return MDM_OK;
+        }
+    }
+    cert = read_der(shown->cert);
+    if (cert == NULL) {
+        return mdm_err_set(err, MDM_EIDENTITY, 0,
+                           "the device certificate is unreadable");
+    }
+    identity_r->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
+    helpers = read_helpers(shown);
+    rc = helpers != NULL
+             ? verify_chain(trust, cert, helpers, now_us, &entry, err)
+             : mdm_err_nomem(err);
+    if (rc == MDM_OK) {
+        memcpy(entry.fingerprint, identity_r->fingerprint, MDM_SHA256_LEN);
+        entry.not_after_us = identity_r->not_after_us;
+        cache_put(trust->cache, &entry, now_us);
+    }
+    sk_X509_pop_free(helpers, X509_free);
+    X509_free(cert);
+    return rc;
+}
+
+bool mdm_trust_remembers(const mdm_trust_t *trust,
+                         const unsigned char fingerprint[MDM_SHA256_LEN],
+                         int64_t now_us)
+{
+    int64_t not_after;
+
+    return cache_get(trust->cache, fingerprint, now_us, &not_after);
+}
