@@ -242,6 +242,7 @@ mdm_rc mdm_cms_verify(mdm_cms_t *cms, mdm_str_t content, mdm_err_t *err)
 
     ERR_clear_error();
     if ((X509_get_key_usage(cms->signer) & KU_DIGITAL_SIGNATURE) == 0) {
+        ERR_clear_error(); /* of an extension that cannot be read */
         return mdm_err_set(err, MDM_EDENIED, 0,
                            "the key usage of the device certificate does not "
                            "allow signatures");

@@ -105,18 +105,18 @@ static bool has_even_lines(mdm_str_t body)
             return false;
         }
     }
-    return length > 0;
+    return true;
 }
 
 /* Base64 between the marks. */
 static mdm_rc read_body(mdm_str_t body, mdm_arena_t *arena, mdm_str_t *der_r,
                         mdm_err_t *err)
 {
-    bool even;
+    bool even = true;
 
     if (body.n > 0 && memchr(body.s, '\n', body.n) != NULL) {
         even = memchr(body.s, ' ', body.n) == NULL;
-    } else {
+    } else if (mdm_str_trim(body).n > 0) {
         even = has_even_lines(mdm_str_trim(body));
     }
     if (!even) {

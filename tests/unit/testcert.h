@@ -1,7 +1,7 @@
 /*
  * testcert.h - certificates and keys made while a test runs, with OpenSSL's
  * own calls: certificate authorities, device identities, push certificates.
- * For t_config.c, t_http.c and t_dispatch*.c.  Texts are freed by the caller.
+ * For whoever needs them.  Texts are freed by the caller.
  */
 #ifndef TESTCERT_H
 #define TESTCERT_H
@@ -32,7 +32,11 @@ typedef struct testcert_want {
     const char *san;          /* "DNS:localhost"; NULL: none */
     const testcert_t *issuer; /* NULL: self-signed */
     int ca;
-    long from_day; /* against now */
+    int rsa;               /* 2048 bits; otherwise P-256 */
+    const char *key_usage; /* "digitalSignature"; NULL: none */
+    const char *ext_usage; /* "clientAuth"; NULL: none */
+    EVP_PKEY *key;         /* taken over; NULL: a new one */
+    long from_day;         /* against now */
     long to_day;
 } testcert_want_t;
 
@@ -59,14 +63,16 @@ static inline void testcert_entry(X509_NAME *name, const char *field,
 
 static inline testcert_t testcert_make(testcert_want_t want)
 {
-    testcert_t c = {X509_new(), EVP_EC_gen("P-256")};
+    testcert_t c = {X509_new(), want.key != NULL ? want.key
+                                : want.rsa       ? EVP_RSA_gen(2048)
+                                                 : EVP_EC_gen("P-256")};
     uint64_t serial = 0;
     X509_NAME *name;
 
     assert_non_null(c.cert);
     assert_non_null(c.key);
     (void)X509_set_version(c.cert, 2);
-    memcpy(&serial, &c.key, sizeof(serial));
+    memcpy(&serial, &c.cert, sizeof(serial));
     (void)ASN1_INTEGER_set_uint64(X509_get_serialNumber(c.cert), serial);
     (void)X509_gmtime_adj(X509_getm_notBefore(c.cert),
                           86400L * want.from_day);
@@ -82,6 +88,12 @@ static inline testcert_t testcert_make(testcert_want_t want)
         X509_get_subject_name(want.issuer ? want.issuer->cert : c.cert));
     testcert_ext(c.cert, NID_basic_constraints,
                  want.ca ? "critical,CA:TRUE" : "CA:FALSE");
+    if (want.key_usage != NULL) {
+        testcert_ext(c.cert, NID_key_usage, want.key_usage);
+    }
+    if (want.ext_usage != NULL) {
+        testcert_ext(c.cert, NID_ext_key_usage, want.ext_usage);
+    }
     if (want.san != NULL) {
         testcert_ext(c.cert, NID_subject_alt_name, want.san);
     }
