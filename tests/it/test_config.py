@@ -23,6 +23,8 @@ GOOD = {
     "USER_AUTHENTICATE": [["refuse"], ["empty-challenge"]],
     "RETROACTIVE_BINDING": [["on"], ["off"]],
     "MIGRATION": [["on"], ["off"]],
+    "TRUSTED_PROXY": [["127.0.0.1"], ["10.0.0.0/8", "2001:db8::/32", "::1"],
+                      [f"192.0.2.{i}" for i in range(64)]],
     "PLIST_LIMITS": [["size=8m"], ["depth=32"], ["items=1000"],
                      ["size=1k", "depth=64", "items=100"]],
     "API_TOKEN_FILE": [["{tokens}"], ["{hashed_tokens}"]],
@@ -53,6 +55,8 @@ BAD = {
     "USER_AUTHENTICATE": [["410"], ["empty"], [""]],
     "RETROACTIVE_BINDING": [["yes"], [""]],
     "MIGRATION": [["1"], [""]],
+    "TRUSTED_PROXY": [["localhost"], ["10.1.2.3/8"], ["10.0.0.0/33"],
+                      ["127.0.0.1", "x"], ["2001:db8::1/32"], [""]],
     "PLIST_LIMITS": [["size=0"], ["depth=x"], ["items=-1"], ["colour=red"],
                      ["8m"], ["depth=1000000"]],
     "API_TOKEN_FILE": [["{missing}"], ["{no_tokens}"], ["{bad_tokens}"],
@@ -71,6 +75,8 @@ BAD = {
     "PUSH_TOPIC_CHANGE": [["maybe"]],
     "LEASE_TIME": [["0s"], ["x"]],
 }
+# What must stand beside a directive for its good values.
+BESIDE = {"DEVICE_IDENTITY": [("/mdm", "TRUSTED_PROXY", "127.0.0.1")]}
 PLACE = {"main": "http", "server": "server", "location": "/mdm"}
 
 
@@ -143,6 +149,7 @@ def test_good_values(name, own_server, files):
         else:
             server.settings = [s for s in server.settings if s[1] != name]
             server.settings.append((place_of(row), name, *fill(args, files)))
+            server.settings += BESIDE.get(name, [])
         status, text = server.configtest()
         assert status == 0, (args, text)
 
@@ -258,6 +265,37 @@ def test_endpoint_without_device_ca(own_server):
     row = TABLE["DEVICE_CA_CERTIFICATE"]
     assert status != 0 or "MDM0003" in text, text
     assert name_in(server, row) in text or row.apache in text, text
+
+
+def test_header_needs_a_trusted_proxy(own_server):
+    """Nobody would be believed: said before the start."""
+    server = own_server([("/mdm", "DEVICE_IDENTITY", "header=X-Cert")],
+                        start=False)
+    status, text = server.configtest()
+    assert status != 0, text
+    for row in (TABLE["DEVICE_IDENTITY"], TABLE["TRUSTED_PROXY"]):
+        assert name_in(server, row) in text, text
+    assert "nobody would be believed" in text
+    server.settings.append(("http", "TRUSTED_PROXY", "192.0.2.1"))
+    status, text = server.configtest()
+    assert status == 0, text
+
+
+def test_trusted_proxy_without_header_is_a_warning(own_server):
+    server = own_server([("/mdm", "TRUSTED_PROXY", "192.0.2.1")], start=False)
+    status, text = server.configtest()
+    assert status == 0, text
+    assert "MDM0003" in text and "has no effect" in text, text
+    assert name_in(server, TABLE["TRUSTED_PROXY"]) in text, text
+
+
+def test_network_with_host_bits(own_server):
+    """The error says which network it should be."""
+    server = own_server([("/mdm", "TRUSTED_PROXY", "192.0.2.130/25")],
+                        start=False)
+    status, text = server.configtest()
+    assert status != 0, text
+    assert "192.0.2.128/25" in text, text
 
 
 def test_expired_push_certificate_is_a_warning(own_server, pki, log):

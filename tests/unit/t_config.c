@@ -70,14 +70,14 @@ static void log_write(void *ctx, mdm_level_t level, const char *file,
 static mdm_rc set(world_t *w, mdm_config_t *c, mdm_directive_id_t id,
                   const char *args)
 {
-    const char *argv[10];
+    const char *argv[80];
     char text[8192];
     char *save = text;
     char *word;
     int argc = 0;
 
     (void)snprintf(text, sizeof(text), "%s", args);
-    while (args[0] != '\0' && argc < 10 &&
+    while (args[0] != '\0' && argc < 80 &&
            (word = strsep(&save, " ")) != NULL) {
         argv[argc++] = word;
     }
@@ -122,6 +122,16 @@ static void test_values(void **state)
          "|size=1023|size=2g|depth=3|depth=129|items=0|items=100000001|"
          "size|size=|=5|sizes=8k|size=8k size=9k|depth=8 depth=8|"
          "size=8k depth=8 items=8 items=9"},
+        {MDM_DIRECTIVE_DEVICE_IDENTITY,
+         "certificate|signature|certificate signature|header=Client-Cert|"
+         "signature header=X_1 certificate",
+         "|x|header|header=|header=a:b|Certificate|certificate=x|"
+         "signature signature|header=a header=b|certificate x"},
+        {MDM_DIRECTIVE_TRUSTED_PROXY,
+         "127.0.0.1|10.0.0.0/8 2001:db8::/32|::1|0.0.0.0/0|"
+         "::ffff:10.0.0.0/104",
+         "|x|10.0.0.1/8|10.0.0.0/33|10.0.0.0/8 x|2001:db8::1/32|"
+         "127.0.0.1,::1|localhost|10.0.0.0/8 "},
         {MDM_DIRECTIVE_PUSH, "on|off|On|OFF", "|yes|1|on off"},
         {MDM_DIRECTIVE_PUSH_SERVER,
          "h|api.push.apple.com|h:2197|[::1]:2197|[::1]",
@@ -444,6 +454,74 @@ static void test_secret_key(void **state)
                      MDM_ECONFIG);
 }
 
+static void test_trusted_proxies(void **state)
+{
+    world_t *w = *state;
+    mdm_log_t log = {w, log_on, log_write};
+    testcert_t ca = testcert_ca("ca");
+    mdm_config_t *m = mdm_config_new(MDM_SCOPE_MAIN, NULL, w->dir);
+    mdm_config_t *s = mdm_config_new(MDM_SCOPE_SERVER, NULL, w->dir);
+    mdm_config_t *outer = mdm_config_new(MDM_SCOPE_LOCATION, "/", w->dir);
+    mdm_config_t *l = mdm_config_new(MDM_SCOPE_LOCATION, "/mdm", w->dir);
+    mdm_config_t *merged = calloc(1, mdm_config_size());
+    char text[1400];
+    size_t n = 0;
+    int i;
+
+    assert_non_null(merged);
+    for (i = 0; i < 65; i++) {
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%s192.0.2.%d",
+                              i > 0 ? " " : "", i);
+    }
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_TRUSTED_PROXY, text),
+                     MDM_ECONFIG);
+    *strrchr(text, ' ') = '\0';
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_TRUSTED_PROXY, text), MDM_OK);
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_TRUSTED_PROXY, "10.1.2.3/8"),
+                     MDM_ECONFIG);
+    assert_non_null(strstr(w->err.text, "10.0.0.0/8"));
+    testcert_write(w->dir, "ca.pem", testcert_pem(&ca), NULL);
+    assert_int_equal(set(w, s, MDM_DIRECTIVE_DEVICE_CA_CERTIFICATE, "ca.pem"),
+                     MDM_OK);
+    assert_int_equal(set(w, l, MDM_DIRECTIVE_ENDPOINT, "mdm"), MDM_OK);
+    assert_int_equal(set(w, l, MDM_DIRECTIVE_DEVICE_IDENTITY, "header=X-Cert"),
+                     MDM_OK);
+    assert_int_equal(mdm_config_check_endpoint(m, s, l, &log, &w->err),
+                     MDM_ECONFIG);
+    assert_non_null(strstr(w->err.text, "nobody would be believed"));
+    assert_non_null(strstr(w->err.text, "X-Cert"));
+    /* Inherited, both ways round. */
+    assert_int_equal(set(w, outer, MDM_DIRECTIVE_TRUSTED_PROXY, "10.0.0.0/8"),
+                     MDM_OK);
+    mdm_config_merge(merged, outer, l);
+    assert_string_equal(mdm_config_identity_header(merged), "X-Cert");
+    assert_int_equal(merged->trusted_proxies->n, 1);
+    assert_int_equal(mdm_config_check_endpoint(m, s, merged, &log, &w->err),
+                     MDM_OK);
+    assert_int_equal(w->warnings, 0);
+    assert_int_equal(set(w, l, MDM_DIRECTIVE_TRUSTED_PROXY, "::/0 ::1"),
+                     MDM_OK);
+    mdm_config_merge(merged, outer, l);
+    assert_int_equal(merged->trusted_proxies->n, 2);
+    assert_int_equal(mdm_config_check_endpoint(m, s, merged, &log, &w->err),
+                     MDM_OK);
+    assert_int_equal(w->warnings, 1);
+    assert_non_null(strstr(w->warning, "all addresses"));
+    /* Proxies, but no header that they could fill. */
+    assert_int_equal(set(w, outer, MDM_DIRECTIVE_ENDPOINT, "mdm"), MDM_OK);
+    assert_null(mdm_config_identity_header(outer));
+    assert_int_equal(mdm_config_check_endpoint(m, s, outer, &log, &w->err),
+                     MDM_OK);
+    assert_int_equal(w->warnings, 2);
+    assert_non_null(strstr(w->warning, "has no effect"));
+    free(merged);
+    mdm_config_free(&m);
+    mdm_config_free(&s);
+    mdm_config_free(&l);
+    mdm_config_free(&outer);
+    testcert_free(&ca);
+}
+
 static void test_checks(void **state)
 {
     world_t *w = *state;
@@ -508,7 +586,8 @@ int main(void)
         TEST(test_defaults),    TEST(test_twice_and_scope),
         TEST(test_merge),       TEST(test_token_files),
         TEST(test_device_ca),   TEST(test_push_certificates),
-        TEST(test_secret_key),  TEST(test_checks),
+        TEST(test_secret_key),  TEST(test_trusted_proxies),
+        TEST(test_checks),
     };
 
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);

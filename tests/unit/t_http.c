@@ -3,7 +3,7 @@
  * bodies of the device roles and of the API, credentials, path tricks, a
  * store that is away, and stopping while requests wait.
  */
-#include "testcert.h"
+#include "testcms.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -34,6 +34,7 @@ typedef struct world {
     mdm_str_t cert; /* of the device */
     mdm_str_t strange;
     mdm_response_t res;
+    unsigned lines; /* about headers of strangers */
     mdm_err_t err;
 } world_t;
 
@@ -47,8 +48,13 @@ static bool log_on(void *ctx, mdm_level_t level)
 static void log_write(void *ctx, mdm_level_t level, const char *file,
                       int line, const char *msg)
 {
-    (void)ctx;
+    world_t *w = ctx;
+
     (void)level;
+    if (strncmp(msg, "MDM0210: 192.0.2.7 sent the header Client-Cert", 46) ==
+        0) {
+        w->lines++; /* only ever by the test's own requests */
+    }
     assert_non_null(file);
     assert_true(line > 0 && msg[0] != '\0' && strchr(msg, '\n') == NULL);
 }
@@ -360,6 +366,68 @@ static void test_bodies(void **state)
     assert_int_equal(handle(w, &r), 503); /* cut short: our own trouble */
     (void)close(fd);
     free(big);
+}
+
+/* A signature over the body, wherever that lies; then a proxy's header. */
+static void test_proofs(void **state)
+{
+    world_t *w = *state;
+    mdm_str_t value = testcms_header(testcms_sign(
+        &w->device, mdm_str_from(IDLE), "SHA256"));
+    mdm_request_t r;
+    const char *argv[] = {"header=Client-Cert"};
+    const char *proxy = "127.0.0.1";
+    char path[64];
+    char *text;
+    int fd;
+
+    start(w);
+    enroll(w);
+    r = request(w, "PUT", "/mdm", COMMAND, IDLE);
+    r.client_cert = MDM_STR_NONE;
+    r.signature = value;
+    assert_int_equal(handle(w, &r), 200);
+    r.body = mdm_str_from(ACKNOWLEDGED);
+    assert_int_equal(handle(w, &r), 400);
+    assert_true(body_has(w, "does not fit the body"));
+    (void)snprintf(path, sizeof(path), "%s/signed", w->dir);
+    fd = open(path, O_RDWR | O_CREAT, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, IDLE " ", strlen(IDLE) + 1), strlen(IDLE) + 1);
+    r.body_fd = fd;
+    r.body_size = strlen(IDLE);
+    assert_int_equal(handle(w, &r), 200);
+    r.body_size++;
+    assert_int_equal(handle(w, &r), 400);
+    (void)close(fd);
+    testcms_free(value);
+    value = testcms_header(
+        testcms_sign(&w->stranger, mdm_str_from(IDLE), "SHA256"));
+    r = request(w, "PUT", "/mdm", COMMAND, IDLE);
+    r.client_cert = MDM_STR_NONE;
+    r.signature = value;
+    assert_int_equal(handle(w, &r), 403);
+    testcms_free(value);
+    text = malloc(MDM_BASE64_SIZE(w->cert.n) + 2);
+    assert_non_null(text);
+    text[0] = ':';
+    mdm_base64_encode(w->cert.s, w->cert.n, text + 1);
+    (void)strcat(text, ":");
+    assert_int_equal(mdm_config_set(w->location, MDM_DIRECTIVE_DEVICE_IDENTITY,
+                                    1, argv, &w->err), MDM_OK);
+    assert_int_equal(mdm_config_set(w->location, MDM_DIRECTIVE_TRUSTED_PROXY,
+                                    1, &proxy, &w->err), MDM_OK);
+    r = request(w, "PUT", "/mdm", COMMAND, IDLE);
+    r.client_cert = MDM_STR_NONE;
+    r.identity_header = mdm_str_from(text);
+    r.neighbor = MDM_STR("127.0.0.1");
+    assert_int_equal(handle(w, &r), 200);
+    r.neighbor = MDM_STR("192.0.2.7");
+    w->lines = 0;
+    assert_int_equal(handle(w, &r), 400);
+    assert_int_equal(handle(w, &r), 400);
+    assert_int_equal(w->lines, 1); /* once a minute */
+    free(text);
 }
 
 /* ---- the API ------------------------------------------------------------- */
@@ -686,6 +754,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_device),          TEST(test_device_roles),
         TEST(test_device_identity), TEST(test_bodies),
+        TEST(test_proofs),
         TEST(test_api_credentials), TEST(test_api_paths),
         TEST(test_api_commands),    TEST(test_api_pushcert),
         TEST(test_store_away),      TEST(test_refuse),

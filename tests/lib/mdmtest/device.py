@@ -1,13 +1,18 @@
 """A simulated Apple device: enrols, polls, answers commands.
 
-Speaks the protocol over TLS with an identity certificate of its own.  The
-property lists are made with plistlib.
+Speaks the protocol over TLS with an identity certificate of its own, or signs
+what it sends.  The property lists are made with plistlib, the signatures with
+python3-cryptography.
 """
+import base64
 import http.client
 import os
 import plistlib
 import ssl
 import uuid
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.serialization import pkcs7
 
 CHECKIN = "application/x-apple-aspen-mdm-checkin"
 COMMAND = "application/x-apple-aspen-mdm; charset=UTF-8"
@@ -105,6 +110,16 @@ def mac_answers(device):
     }
 
 
+def signature(identity, body, digest=None):
+    """Value of Mdm-Signature: a detached CMS over the body as it is."""
+    cms = (pkcs7.PKCS7SignatureBuilder().set_data(body)
+           .add_signer(identity.cert, identity.key, digest or hashes.SHA256())
+           .sign(serialization.Encoding.DER,
+                 [pkcs7.PKCS7Options.DetachedSignature,
+                  pkcs7.PKCS7Options.Binary]))
+    return base64.b64encode(cms).decode()
+
+
 class Channel:
     """One management channel (the device's own or a user's)."""
 
@@ -198,10 +213,15 @@ class Channel:
 
 
 class Device(Channel):
-    """The device channel and the connection that all channels share."""
+    """The device channel and the connection that all channels share.
+
+    sign=True adds Mdm-Signature to every request, tls=False shows no client
+    certificate; `headers` go with every request.
+    """
 
     def __init__(self, server, identity, topic, udid=None, checkin="/mdm",
-                 command="/mdm", enrollment_id=None, timeout=60):
+                 command="/mdm", enrollment_id=None, timeout=60, sign=False,
+                 tls=True):
         self.udid = udid or str(uuid.uuid4()).upper()
         keys = ({"EnrollmentID": enrollment_id} if enrollment_id
                 else {"UDID": self.udid})
@@ -213,18 +233,26 @@ class Device(Channel):
         self.checkin_path = checkin
         self.server_path = command
         self.timeout = timeout
+        self.sign = sign
+        self.tls = tls
+        self.headers = {}
         self.use_identity(identity)
 
     def use_identity(self, identity):
         self.identity = identity
-        self.transport = Transport(self.server, identity, self.timeout)
+        self.transport = Transport(self.server,
+                                   identity if self.tls else None,
+                                   self.timeout)
 
     def close(self):
         self.transport.close()
 
     def put(self, path, content_type, body, method="PUT"):
-        return self.transport.request(method, path, body,
-                                      {"Content-Type": content_type})
+        headers = {"Content-Type": content_type, **self.headers}
+        if self.sign:
+            headers.setdefault("Mdm-Signature",
+                               signature(self.identity, body))
+        return self.transport.request(method, path, body, headers)
 
     def authenticate(self, **extra):
         message = {"Topic": self.topic, "DeviceName": self.name,
