@@ -160,8 +160,6 @@ def test_resumed_sessions_are_no_identity(max_version, server, api, pki,
         device.close()
         if session is not None and max_version == ssl.TLSVersion.TLSv1_2:
             resume(device, session)
-    # An open connection that never asked for anything would hold up the end
-    # of the server.
     device.close()
 
 
