@@ -175,7 +175,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_QUEUE_EXPIRE] =
         "UPDATE queue SET state = ?2, finished_at = ?1 WHERE qid IN"
         " (SELECT qid FROM queue WHERE state < 3 AND expires > 0"
-        " AND expires <= ?1 LIMIT 500)",
+        " AND expires <= ?1 ORDER BY expires LIMIT ?3)",
     [MDM_SQL_QUEUE_COUNTS] = "SELECT state, COUNT(*) FROM queue"
                              " WHERE eid = ?1 AND state < 3 GROUP BY state",
     [MDM_SQL_COMMAND_STATES] =

@@ -330,8 +330,9 @@ mdm_rc mdm_store_queue_retire(mdm_tx_t *tx, int64_t device_eid, int64_t now_us,
 /* Is there an active command whose time is over? */
 mdm_rc mdm_store_queue_is_expired(mdm_tx_t *tx, int64_t now_us, bool *some_r,
                                   mdm_err_t *err);
-/* Ends up to 500 of them. */
-mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, mdm_err_t *err);
+/* Ends up to `limit` of them; *n_r: how many. */
+mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, size_t limit,
+                              size_t *n_r, mdm_err_t *err);
 
 /* State of a command on one enrolment. */
 typedef struct mdm_queue_row {

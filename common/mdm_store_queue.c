@@ -234,10 +234,16 @@ mdm_rc mdm_store_queue_is_expired(mdm_tx_t *tx, int64_t now_us, bool *some_r,
     return rc;
 }
 
-mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, mdm_err_t *err)
+mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, size_t limit,
+                              size_t *n_r, mdm_err_t *err)
 {
-    return mdm_sql_run(tx, MDM_SQL_QUEUE_EXPIRE, NULL, err, "ii", now_us,
-                       (int64_t)MDM_QUEUE_EXPIRED);
+    int64_t changes = 0;
+    mdm_rc rc;
+
+    rc = mdm_sql_run(tx, MDM_SQL_QUEUE_EXPIRE, &changes, err, "iii", now_us,
+                     (int64_t)MDM_QUEUE_EXPIRED, (int64_t)limit);
+    *n_r = (size_t)changes;
+    return rc;
 }
 
 mdm_rc mdm_store_queue_waiting(mdm_tx_t *tx, int64_t eid, int64_t now_us,
