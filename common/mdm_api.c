@@ -23,6 +23,7 @@ static const struct {
     unsigned scope;
     mdm_api_fn *fn;
 } routes[] = {
+    {"v1/status", GET, "GET", MDM_MAY_READ, mdm_api_status_get},
     {"v1/enqueue/*", PUT | POST, "PUT, POST", MDM_MAY_COMMAND,
      mdm_api_enqueue},
     {"v1/push/*", GET | PUT | POST, "GET, PUT, POST", MDM_MAY_COMMAND,
@@ -292,7 +293,7 @@ void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
     if (rc == MDM_EUNAUTHORIZED || err.id == MDM_MSG_API_NO_TOKENS) {
         mdm_edge_log(server, request, MDM_REPEAT_API, MDM_LOG_WARNING,
                      MDM_MSG_API_DENIED, &err);
-    } else if (mdm_http_is_ours(rc) && err.id != MDM_MSG_STORE_UNAVAILABLE) {
+    } else if (mdm_http_is_ours(rc) && !mdm_store_has_told(&err)) {
         mdm_edge_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
                      MDM_MSG_STORE_FAULT, &err);
     }

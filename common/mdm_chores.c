@@ -44,6 +44,14 @@ static mdm_rc expire_commands(mdm_slice_t *slice, mdm_err_t *err)
                : rc;
 }
 
+/* ---- a new secret key ---------------------------------------------------- */
+
+static mdm_rc reseal(mdm_slice_t *slice, mdm_err_t *err)
+{
+    return mdm_store_reseal(slice->config->store, slice->limit, &slice->more,
+                            err);
+}
+
 /* ---- all ---------------------------------------------------------------- */
 
 static const struct {
@@ -52,6 +60,7 @@ static const struct {
     mdm_chore_fn *slice;
 } table[] = {
     {"expired commands", 5 * MDM_SEC, expire_commands},
+    {"a new secret key", 5 * MDM_SEC, reseal},
 };
 
 _Static_assert(MDM_ARRAY_LEN(table) <= MDM_CHORES_MAX, "too many chores");

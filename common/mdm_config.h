@@ -79,6 +79,7 @@ struct mdm_config {
     unsigned store_connections;
     int64_t store_timeout_us;
     const unsigned char *secret_key; /* MDM_SEAL_KEY_LEN bytes or NULL */
+    const unsigned char *former_key; /* the same, with secret_key only */
     bool push;
     const char *push_host;
     uint16_t push_port;

@@ -36,7 +36,7 @@ void mdm_dispatch_store_fault(mdm_dispatch_t *d, const mdm_err_t *err)
     uint64_t held;
 
     /* The store tells of its own being away, once. */
-    if (err->rc != MDM_EUNAVAIL &&
+    if (err->rc != MDM_EUNAVAIL && !mdm_store_has_told(err) &&
         mdm_log_limit_pass(&d->store_limit, mdm_mono_us(NULL), 60 * MDM_SEC,
                            &held)) {
         mdm_log_err(d->config.log, MDM_LOG_WARNING, MDM_MSG_STORE_FAULT, err);

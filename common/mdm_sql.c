@@ -29,6 +29,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_META_SET] = "INSERT INTO meta (name, value) VALUES (?1, ?2)"
                          " ON CONFLICT (name) DO UPDATE SET"
                          " value = excluded.value",
+    [MDM_SQL_META_DELETE] = "DELETE FROM meta WHERE name = ?1",
     /* All an idle poll needs: who it is, whether the certificate speaks for
      * it, what waits. */
     [MDM_SQL_POLL] =
@@ -280,7 +281,47 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " OR lease.expires > 2 * ?4 - ?3",
     [MDM_SQL_LEASE_DROP] =
         "UPDATE lease SET expires = 0 WHERE name = ?1 AND holder = ?2",
+/* Absent values are looked at, too: a step must not run through a large table
+ * in search of the next one.  RENEW compares the head of the old value, which
+ * is unlike every other's (mdm_seal.h): what changed meanwhile stays.  Rows
+ * are never counted where there may be many, that reads a table from end to
+ * end; tables with keys of text are small. */
+#define MDM_KEY_TEXT_INT(key) "CAST(" #key " AS TEXT)"
+#define MDM_KEY_TEXT_TEXT(key) #key
+#define MDM_ROWS_INT(key) "MAX(" #key ")"
+#define MDM_ROWS_TEXT(key) "COUNT(" #key ")"
+#define MDM_SEALED(id, table, key, kind, column, where, row)                  \
+    [MDM_SQL_##id##_STALE] =                                                  \
+        "SELECT " MDM_KEY_TEXT_##kind(key) ", CASE WHEN"                      \
+        " substr(" #column ", 1, 5) <> ?2 THEN 1 ELSE 0 END,"                 \
+        " COALESCE(length(" #column "), 0)"                                   \
+        " FROM " #table " WHERE " #key " > ?1 ORDER BY " #key " LIMIT ?3",    \
+    [MDM_SQL_##id##_GET] = "SELECT " #row ", " #column " FROM " #table        \
+                           " WHERE " #key " = ?1",                            \
+    [MDM_SQL_##id##_RENEW] =                                                  \
+        "UPDATE " #table " SET " #column " = ?3 WHERE " #key " = ?1"          \
+        " AND substr(" #column ", 1, 17) = ?2",                               \
+    [MDM_SQL_##id##_ROWS] = "SELECT " MDM_ROWS_##kind(key) " FROM " #table,
+#include "mdm_sealed.def"
+#undef MDM_SEALED
 };
+
+#define MDM_IS_TEXT_INT false
+#define MDM_IS_TEXT_TEXT true
+static const mdm_sealed_t sealed_columns[] = {
+#define MDM_SEALED(id, table, key, kind, column, where, row)                  \
+    {#table,               #column,              where,                       \
+     MDM_IS_TEXT_##kind,   MDM_SQL_##id##_STALE, MDM_SQL_##id##_GET,          \
+     MDM_SQL_##id##_RENEW, MDM_SQL_##id##_ROWS},
+#include "mdm_sealed.def"
+#undef MDM_SEALED
+};
+
+const mdm_sealed_t *mdm_sealed_columns(size_t *n_r)
+{
+    *n_r = MDM_ARRAY_LEN(sealed_columns);
+    return sealed_columns;
+}
 
 const char *mdm_sql_text(mdm_stmt_t stmt)
 {

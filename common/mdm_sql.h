@@ -19,6 +19,7 @@ typedef enum mdm_stmt {
     MDM_SQL_META_GET,
     MDM_SQL_META_ADD,
     MDM_SQL_META_SET,
+    MDM_SQL_META_DELETE,
     MDM_SQL_POLL,
     MDM_SQL_ENROLLMENT_GET,
     MDM_SQL_ENROLLMENT_LIST,
@@ -79,8 +80,30 @@ typedef enum mdm_stmt {
     MDM_SQL_LEASE_GET,
     MDM_SQL_LEASE_TAKE,
     MDM_SQL_LEASE_DROP,
+/* Four for each sealed column, always in this order: look for values under
+ * another key, get one, put the new one in its place, how many rows. */
+#define MDM_SEALED(id, table, key, kind, column, where, row)                  \
+    MDM_SQL_##id##_STALE, MDM_SQL_##id##_GET, MDM_SQL_##id##_RENEW,           \
+        MDM_SQL_##id##_ROWS,
+#include "mdm_sealed.def"
+#undef MDM_SEALED
     MDM_SQL_COUNT
 } mdm_stmt_t;
+
+/* One sealed column (mdm_sealed.def). */
+typedef struct mdm_sealed {
+    const char *table;
+    const char *column;
+    const char *where;
+    bool text_key;
+    mdm_stmt_t stale; /* parameters: key behind which, mark, limit; gives
+                       * key, whether it is stale, length */
+    mdm_stmt_t get;   /* key; gives row (mdm_sealed.def) and value */
+    mdm_stmt_t renew; /* key, head of the value that is there, new value */
+    mdm_stmt_t rows;  /* none; gives how many rows there are at most */
+} mdm_sealed_t;
+
+const mdm_sealed_t *mdm_sealed_columns(size_t *n_r);
 
 /* Text with ?1, ?2 ... for parameters. */
 const char *mdm_sql_text(mdm_stmt_t stmt);

@@ -28,6 +28,8 @@ typedef struct mdm_store_config {
     const char *state_dir; /* absolute */
     /* The secret key, or NULL: state_dir/secret.key, made when absent. */
     const unsigned char *secret_key;
+    /* A second key that opens; NULL: none.  See mdm_store_reseal(). */
+    const unsigned char *former_key;
     unsigned connections; /* readers kept open */
     int64_t timeout_us;   /* longest wait of one call */
     const mdm_clock_t *clock;
@@ -56,6 +58,9 @@ mdm_rc mdm_store_write(mdm_store_t *store, mdm_tx_fn *fn, void *arg,
 /* A number that changes when anybody committed.  One thread (dispatcher). */
 mdm_rc mdm_store_version(mdm_store_t *store, int64_t *version_r,
                          mdm_err_t *err) MDM_USE_RESULT;
+/* Is this a fault of which the store itself has told the log, once, so that
+ * nobody else need? */
+bool mdm_store_has_told(const mdm_err_t *err);
 /* Opens the store now, to make and migrate it before the first request. */
 mdm_rc mdm_store_open(mdm_store_t *store, mdm_err_t *err) MDM_USE_RESULT;
 
@@ -463,6 +468,33 @@ mdm_rc mdm_store_lease_take(mdm_tx_t *tx, mdm_str_t name, mdm_str_t holder,
                             mdm_err_t *err);
 mdm_rc mdm_store_lease_drop(mdm_tx_t *tx, mdm_str_t name, mdm_str_t holder,
                             mdm_err_t *err);
+
+/* ---- secret key --------------------------------------------------------- */
+
+/* A store that is opened with a new secret key, and the one it was sealed
+ * under as the former key, seals under the new one from then on.  What stands
+ * under the former key is sealed anew in slices, each in a transaction of its
+ * own that holds other writers up for some milliseconds; where the walk stands
+ * is stored with it, so that any process which knows both keys goes on.
+ * When a last pass over every value has found none, the former key may go,
+ * and the log says so.
+ * One slice; *more_r: the next one may be done at once.  One thread of a
+ * process (dispatcher), one process at a time (a lease; two do each other's
+ * work twice).  Store errors: nothing is lost, try again later. */
+mdm_rc mdm_store_reseal(mdm_store_t *store, size_t limit, bool *more_r,
+                        mdm_err_t *err) MDM_USE_RESULT;
+
+typedef struct mdm_store_status {
+    int64_t schema;
+    char key[9];        /* first digits of the fingerprint that seals */
+    char former_key[9]; /* "": no rotation is under way, and no more below */
+    int64_t resealed;   /* values sealed anew so far */
+    int64_t left;       /* rows that have to be looked at, at most */
+    const char *table;  /* where the walk stands; static */
+} mdm_store_status_t;
+
+mdm_rc mdm_store_status(mdm_tx_t *tx, mdm_store_status_t *status_r,
+                        mdm_err_t *err);
 
 /* The seal of this store; for verbs. */
 const mdm_seal_t *mdm_store_seal(const mdm_store_t *store);

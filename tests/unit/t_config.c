@@ -437,11 +437,35 @@ static void test_secret_key(void **state)
                    "00112233445566778899aabbccddeeff\n");
     assert_int_equal(set(w, c, MDM_DIRECTIVE_SECRET_KEY_FILE, "key"), MDM_OK);
     assert_int_equal(c->secret_key[1], 0x11);
+    assert_null(c->former_key);
     mdm_config_free(&c);
+    testcert_write(w->dir, "old", NULL,
+                   "ff112233445566778899aabbccddeeff"
+                   "00112233445566778899aabbccddeeff\n");
+    c = mdm_config_new(MDM_SCOPE_MAIN, NULL, w->dir);
+    assert_int_equal(set(w, c, MDM_DIRECTIVE_SECRET_KEY_FILE, "key old"),
+                     MDM_OK);
+    assert_int_equal(c->secret_key[0], 0x00);
+    assert_int_equal(c->former_key[0], 0xff);
+    mdm_config_free(&c);
+    testcert_write(w->dir, "same", NULL,
+                   "00112233445566778899AABBCCDDEEFF"
+                   "00112233445566778899AABBCCDDEEFF\n");
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "key same"),
+                     MDM_ECONFIG);
+    assert_non_null(strstr(w->err.text, "the same"));
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "key none"),
+                     MDM_ECONFIG);
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE,
+                             "key old old"), MDM_ECONFIG);
     (void)snprintf(path, sizeof(path), "%s/key", w->dir);
     assert_int_equal(chmod(path, 0644), 0);
     assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "key"),
                      MDM_ECONFIG);
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "old key"),
+                     MDM_ECONFIG);
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "old"),
+                     MDM_OK);
 }
 
 static void test_checks(void **state)
