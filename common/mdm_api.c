@@ -13,7 +13,7 @@
 #define PAGE_PRESET 100
 #define PAGE_MAX 1000
 
-enum { GET = 1, PUT = 2, POST = 4 };
+enum { GET = 1, PUT = 2, POST = 4, DELETE = 8 };
 
 /* "*" stands for one segment. */
 static const struct {
@@ -42,6 +42,12 @@ static const struct {
     {"v1/enrollments/*/secrets/*", GET, "GET", MDM_MAY_SECRETS,
      mdm_api_secret_get},
     {"migration", PUT, "PUT", MDM_MAY_ADMIN, mdm_api_migration},
+    {"v1/enrollments/*/commands", GET, "GET, DELETE", MDM_MAY_READ,
+     mdm_api_queue_list},
+    {"v1/enrollments/*/commands", DELETE, "GET, DELETE", MDM_MAY_COMMAND,
+     mdm_api_queue_clear},
+    {"v1/enrollments/*/commands/*", DELETE, "DELETE", MDM_MAY_COMMAND,
+     mdm_api_queue_cancel},
     {"v1/commands/*", GET, "GET", MDM_MAY_READ,
      mdm_api_command_get},
     {"v1/commands/*/results/*", GET, "GET", MDM_MAY_READ,
@@ -209,10 +215,11 @@ static bool matches(const mdm_api_call_t *call, const char *pattern)
 
 static unsigned method_bit(mdm_str_t method)
 {
-    return mdm_str_is(method, "GET")    ? GET
-           : mdm_str_is(method, "PUT")  ? PUT
-           : mdm_str_is(method, "POST") ? POST
-                                        : 0U;
+    return mdm_str_is(method, "GET")      ? GET
+           : mdm_str_is(method, "PUT")    ? PUT
+           : mdm_str_is(method, "POST")   ? POST
+           : mdm_str_is(method, "DELETE") ? DELETE
+                                          : 0U;
 }
 
 static mdm_rc dispatch_call(mdm_api_call_t *call, mdm_err_t *err)

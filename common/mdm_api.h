@@ -43,6 +43,11 @@ mdm_api_fn mdm_api_enrollment_get;
 mdm_api_fn mdm_api_pushcert_put;
 mdm_api_fn mdm_api_pushcert_get;
 
+/* The queue of one enrolment (mdm_api_queue.c). */
+mdm_api_fn mdm_api_queue_list;
+mdm_api_fn mdm_api_queue_clear;
+mdm_api_fn mdm_api_queue_cancel;
+
 /* One device (mdm_api_device.c). */
 mdm_api_fn mdm_api_block;
 mdm_api_fn mdm_api_unblock;

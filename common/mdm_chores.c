@@ -26,10 +26,18 @@ static mdm_rc is_expired(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 static mdm_rc expire(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     mdm_slice_t *slice = arg;
+    int64_t eids[LIMIT_MAX];
     size_t n = 0;
+    size_t i;
     mdm_rc rc;
 
-    rc = mdm_store_queue_expire(tx, slice->now_us, slice->limit, &n, err);
+    rc = mdm_store_queue_expire(tx, slice->now_us, slice->limit, eids, &n,
+                                err);
+    for (i = 0; rc == MDM_OK && i < n; i++) {
+        if (i == 0 || eids[i] != eids[i - 1]) {
+            rc = mdm_store_push_settle(tx, eids[i], err);
+        }
+    }
     slice->more = n == slice->limit;
     return rc;
 }
@@ -52,6 +60,91 @@ static mdm_rc reseal(mdm_slice_t *slice, mdm_err_t *err)
                             err);
 }
 
+/* ---- results and commands that are too old ------------------------------ */
+
+static int64_t oldest_kept(const mdm_slice_t *slice)
+{
+    return slice->now_us - slice->config->result_retention_us;
+}
+
+static mdm_rc is_old(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+
+    return mdm_store_results_is_old(tx, oldest_kept(slice), &slice->more,
+                                    err);
+}
+
+static mdm_rc prune_results(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+    size_t n = 0;
+    mdm_rc rc;
+
+    rc = mdm_store_results_prune(tx, oldest_kept(slice), slice->limit, &n,
+                                 err);
+    slice->more = n == slice->limit;
+    return rc;
+}
+
+static mdm_rc old_results(mdm_slice_t *slice, mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    if (slice->config->result_retention_us == 0) {
+        return MDM_OK;
+    }
+    rc = mdm_store_read(slice->config->store, is_old, slice, err);
+    return rc == MDM_OK && slice->more
+               ? mdm_store_write(slice->config->store, prune_results, slice,
+                                 err)
+               : rc;
+}
+
+static mdm_rc find_unused(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    return mdm_store_commands_unused(tx, arg, err);
+}
+
+static mdm_rc prune_unused(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    const mdm_unused_t *unused = arg;
+    mdm_rc rc = MDM_OK;
+    size_t i;
+
+    for (i = 0; rc == MDM_OK && i < unused->n; i++) {
+        rc = mdm_store_command_prune(tx, unused->cids[i], err);
+    }
+    return rc;
+}
+
+/* Walks over old commands: most went with their results, the others are
+ * those that some device has not answered yet. */
+static mdm_rc old_commands(mdm_slice_t *slice, mdm_err_t *err)
+{
+    int64_t cids[LIMIT_MAX];
+    mdm_unused_t unused = {.before_us = oldest_kept(slice),
+                           .limit = slice->limit,
+                           .mark = slice->mark,
+                           .cids = cids};
+    mdm_rc rc;
+
+    if (slice->config->result_retention_us == 0) {
+        return MDM_OK;
+    }
+    rc = mdm_store_read(slice->config->store, find_unused, &unused, err);
+    if (rc == MDM_OK && unused.n > 0) {
+        rc = mdm_store_write(slice->config->store, prune_unused, &unused,
+                             err);
+    }
+    slice->more = unused.more;
+    if (!slice->more) {
+        slice->mark[0] = 0;
+        slice->mark[1] = 0;
+    }
+    return rc;
+}
+
 /* ---- all ---------------------------------------------------------------- */
 
 static const struct {
@@ -61,6 +154,8 @@ static const struct {
 } table[] = {
     {"expired commands", 5 * MDM_SEC, expire_commands},
     {"a new secret key", 5 * MDM_SEC, reseal},
+    {"old results", 30 * MDM_SEC, old_results},
+    {"old commands", 300 * MDM_SEC, old_commands},
 };
 
 _Static_assert(MDM_ARRAY_LEN(table) <= MDM_CHORES_MAX, "too many chores");

@@ -92,6 +92,8 @@ struct mdm_config {
     mdm_push_policy_t push_policy;
     bool push_topic_change;
     int64_t lease_life_us;
+    int64_t command_life_us;     /* 0: for ever */
+    int64_t result_retention_us; /* 0: for ever */
 };
 
 /* Applies one directive's arguments; mdm_config_set.c. */

@@ -12,6 +12,8 @@
 #include "mdm_str.h"
 #include "mdm_time.h"
 
+#define DAY_US (86400 * MDM_SEC)
+
 static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
 {
     static const struct {
@@ -245,6 +247,12 @@ mdm_rc mdm_config_apply(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_LEASE_TIME:
         return mdm_config_time(argv[0], MDM_SEC, 600 * MDM_SEC,
                                &c->lease_life_us, err);
+    case MDM_DIRECTIVE_COMMAND_EXPIRATION:
+        return mdm_config_time_or_off(argv[0], 60 * MDM_SEC, 3650 * DAY_US,
+                                      &c->command_life_us, err);
+    case MDM_DIRECTIVE_RESULT_RETENTION:
+        return mdm_config_time_or_off(argv[0], 3600 * MDM_SEC, 3650 * DAY_US,
+                                      &c->result_retention_us, err);
     default:
         return mdm_config_apply_push(c, id, argc, argv, err);
     }

@@ -54,6 +54,7 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
         .file_certs = c->push_certs,
         .nfile_certs = c->npush_certs,
         .topic_change = c->push_topic_change,
+        .chores = {.result_retention_us = c->result_retention_us},
     };
 
     return mdm_dispatch_start(&config, &s->dispatch, err);
@@ -69,6 +70,7 @@ mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err)
         .former_key = c->former_key,
         .connections = c->store_connections,
         .timeout_us = c->store_timeout_us,
+        .push_repeat_us = c->push_policy.repeat_us,
         .log = &server->host->log,
     };
     mdm_rc rc;

@@ -160,6 +160,11 @@ const mdm_log_t *mdm_store_log(const mdm_store_t *store)
     return store->config.log;
 }
 
+int64_t mdm_store_push_repeat(const mdm_tx_t *tx)
+{
+    return tx->store->config.push_repeat_us;
+}
+
 /* ---- opening ------------------------------------------------------------ */
 
 /* Was the store made with a key?  Then a lost key file must not be replaced

@@ -36,7 +36,10 @@ GOOD = {
     "PUSH_CONCURRENCY": [["1"], ["1000"]],
     "PUSH_RETRY": [["15s", "1h"], ["1s", "1s"]],
     "PUSH_TOPIC_CHANGE": [["on"], ["off"]],
+    "PUSH_REPEAT": [["4h"], ["1m"], ["off"]],
     "LEASE_TIME": [["15s"], ["1m"]],
+    "COMMAND_EXPIRATION": [["off"], ["30d"], ["1m"]],
+    "RESULT_RETENTION": [["90d"], ["1h"], ["off"]],
 }
 BAD = {
     "ENDPOINT": [["mdmx"], ["MDM api"], [""]],
@@ -73,7 +76,10 @@ BAD = {
     "PUSH_CONCURRENCY": [["0"], ["-5"], ["many"]],
     "PUSH_RETRY": [["1h", "15s"], ["x", "1h"], ["0s", "0s"]],
     "PUSH_TOPIC_CHANGE": [["maybe"]],
+    "PUSH_REPEAT": [["0s"], ["59s"], ["never"], [""]],
     "LEASE_TIME": [["0s"], ["x"]],
+    "COMMAND_EXPIRATION": [["1s"], ["on"], ["4000d"], [""]],
+    "RESULT_RETENTION": [["59m"], ["forever"], ["0"], [""]],
 }
 PLACE = {"main": "http", "server": "server", "location": "/mdm"}
 

@@ -122,12 +122,142 @@ static void test_expiry_in_slices(void **state)
                                       " WHERE state < 3") >= 4);
 }
 
+/* A channel whose queue is over needs no push; one with something left keeps
+ * its own. */
+static void test_expiry_settles_pushes(void **state)
+{
+    world_t *w = *state;
+    work_t work = begin(w, 0);
+
+    enroll(w, "D", 'A');
+    enroll(w, "E", 'B');
+    (void)enqueue(w, "d1", "D", 5);
+    (void)enqueue(w, "e1", "E", 5);
+    (void)enqueue(w, "e2", "E", 5);
+    db_run(w, "UPDATE queue SET expires = 5 WHERE qid <> 3");
+    (void)run(&work);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue WHERE state = 6"),
+                     2);
+    assert_int_equal(db_int(w, "SELECT due_at FROM push WHERE eid = 1"), -1);
+    assert_true(db_int(w, "SELECT due_at FROM push WHERE eid = 2") > 0);
+}
+
+/* ---- retention ----------------------------------------------------------- */
+
+/* UPDATE table SET column = when, in all rows or `where`. */
+static void at(world_t *w, const char *set, int64_t when, const char *where)
+{
+    char sql[200];
+
+    (void)snprintf(sql, sizeof(sql), "UPDATE %s = %lld %s", set,
+                   (long long)when, where);
+    db_run(w, sql);
+}
+
+static void test_retention(void **state)
+{
+    world_t *w = *state;
+    work_t work = begin(w, 90 * DAY_US);
+    int64_t old = work.wall - 90 * DAY_US;
+
+    enroll(w, "D", 'A');
+    enroll(w, "D", 'B'); /* 'A' is history */
+    (void)enqueue(w, "old", "D", 9);
+    (void)enqueue(w, "young", "D", 8);
+    (void)enqueue(w, "waits", "D", 5);
+    assert_int_equal(report_as(w, "D", 'B', MDM_REPORT_IDLE, NULL), MDM_OK);
+    assert_int_equal(report_as(w, "D", 'B', MDM_REPORT_ACKNOWLEDGED, "old"),
+                     MDM_OK);
+    assert_int_equal(report_as(w, "D", 'B', MDM_REPORT_ERROR, "young"),
+                     MDM_OK);
+    at(w, "command SET created_at", old, "");
+    at(w, "queue SET queued_at", old - 1, "");
+    at(w, "queue SET finished_at", old, "WHERE qid = 1");
+    at(w, "queue SET finished_at", old + 1, "WHERE qid = 2");
+    (void)run(&work);
+    /* "waits" was never answered, "young" a moment too late to go. */
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue"), 2);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM command"), 2);
+    assert_int_equal(
+        db_int(w, "SELECT COUNT(*) FROM command WHERE uuid = 'old'"), 0);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM identity"), 2);
+    /* Forgotten: a late report is one on an unknown command, and the UUID is
+     * a new one, whose result is its own. */
+    assert_int_equal(report_as(w, "D", 'B', MDM_REPORT_ACKNOWLEDGED, "old"),
+                     MDM_OK);
+    assert_true(w->taken.unknown);
+    (void)enqueue(w, "old", "D", 9);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue WHERE state = 3"),
+                     0);
+    /* Without a retention nothing goes. */
+    work = begin(w, 0);
+    at(w, "queue SET finished_at", 5, "WHERE state >= 3");
+    (void)run(&work);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue"), 3);
+}
+
+static void test_command_of_many(void **state)
+{
+    world_t *w = *state;
+    work_t work = begin(w, DAY_US);
+    mdm_enqueue_t e = {.uuid = MDM_STR("C"), .request_type = MDM_STR("X"),
+                       .body = MDM_STR("C"), .priority = 5};
+    mdm_target_result_t t[2] = {{.id = MDM_STR("D")}, {.id = MDM_STR("E")}};
+    size_t n;
+
+    enroll(w, "D", 'A');
+    enroll(w, "E", 'B');
+    assert_int_equal(mdm_queue_enqueue(w->store, &e, t, 2, &n, &w->err),
+                     MDM_OK);
+    db_run(w, "UPDATE command SET created_at = 5");
+    db_run(w, "UPDATE queue SET state = 3, finished_at = 6 WHERE eid = 1");
+    (void)run(&work);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue"), 1);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM command"), 1);
+    /* The other one goes once it is answered, the command after it. */
+    db_run(w, "UPDATE queue SET state = 4, finished_at = 6");
+    work.mono += DAY_US;
+    (void)run(&work);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue"), 0);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM command"), 0);
+}
+
+static void test_retention_in_slices(void **state)
+{
+    world_t *w = *state;
+    work_t work = begin(w, DAY_US);
+
+    enroll(w, "D", 'A');
+    queue_many(w, 3000);
+    db_run(w, "UPDATE queue SET state = 3, finished_at = expires,"
+              " result_s = zeroblob(20000)");
+    db_run(w, "INSERT INTO command (cid, uuid, request_type, body_s,"
+              " created_at) SELECT cid, 'u' || cid, 'X', zeroblob(10),"
+              " queued_at + 1 FROM queue");
+    /* Not all of them have gone, and those that stay are kept for good. */
+    db_run(w, "UPDATE queue SET state = 0, expires = 0 WHERE cid % 10 = 0");
+    assert_true(run_until_none(&work, "SELECT COUNT(*) FROM queue"
+                                      " WHERE state = 3") > 3);
+    (void)run_until_none(&work, "SELECT COUNT(*) FROM command"
+                                " WHERE cid % 10 <> 0");
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue"), 300);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM command"), 300);
+    /* The next rounds look at those and write nothing. */
+    work.mono += DAY_US;
+    (void)run(&work);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM command"), 300);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         world_test(test_when),
         world_test(test_store_fault),
         world_test(test_expiry_in_slices),
+        world_test(test_expiry_settles_pushes),
+        world_test(test_retention),
+        world_test(test_command_of_many),
+        world_test(test_retention_in_slices),
     };
 
     return cmocka_run_group_tests_name("chores", tests, NULL, NULL);

@@ -26,7 +26,8 @@ static mdm_dispatch_config_t base_config(mdm_store_t *store, const char *name)
                                .push_expiration_us = 3600 * MDM_SEC,
                                .push_timeout_us = 2 * MDM_SEC,
                                .push_concurrency = 10,
-                               .policy = {MDM_SEC, 60 * MDM_SEC},
+                               .policy = {.retry_min_us = MDM_SEC,
+                                          .retry_max_us = 60 * MDM_SEC},
                                .lease_life_us = 2 * MDM_SEC};
 
     return c;
