@@ -13,7 +13,7 @@
 #define PAGE_PRESET 100
 #define PAGE_MAX 1000
 
-enum { GET = 1, PUT = 2, POST = 4 };
+enum { GET = 1, PUT = 2, POST = 4, DELETE = 8 };
 
 /* "*" stands for one segment. */
 static const struct {
@@ -23,6 +23,7 @@ static const struct {
     unsigned scope;
     mdm_api_fn *fn;
 } routes[] = {
+    {"v1/status", GET, "GET", MDM_MAY_READ, mdm_api_status_get},
     {"v1/enqueue/*", PUT | POST, "PUT, POST", MDM_MAY_COMMAND,
      mdm_api_enqueue},
     {"v1/push/*", GET | PUT | POST, "GET, PUT, POST", MDM_MAY_COMMAND,
@@ -41,6 +42,12 @@ static const struct {
     {"v1/enrollments/*/secrets/*", GET, "GET", MDM_MAY_SECRETS,
      mdm_api_secret_get},
     {"migration", PUT, "PUT", MDM_MAY_ADMIN, mdm_api_migration},
+    {"v1/enrollments/*/commands", GET, "GET, DELETE", MDM_MAY_READ,
+     mdm_api_queue_list},
+    {"v1/enrollments/*/commands", DELETE, "GET, DELETE", MDM_MAY_COMMAND,
+     mdm_api_queue_clear},
+    {"v1/enrollments/*/commands/*", DELETE, "DELETE", MDM_MAY_COMMAND,
+     mdm_api_queue_cancel},
     {"v1/commands/*", GET, "GET", MDM_MAY_READ,
      mdm_api_command_get},
     {"v1/commands/*/results/*", GET, "GET", MDM_MAY_READ,
@@ -208,10 +215,11 @@ static bool matches(const mdm_api_call_t *call, const char *pattern)
 
 static unsigned method_bit(mdm_str_t method)
 {
-    return mdm_str_is(method, "GET")    ? GET
-           : mdm_str_is(method, "PUT")  ? PUT
-           : mdm_str_is(method, "POST") ? POST
-                                        : 0U;
+    return mdm_str_is(method, "GET")      ? GET
+           : mdm_str_is(method, "PUT")    ? PUT
+           : mdm_str_is(method, "POST")   ? POST
+           : mdm_str_is(method, "DELETE") ? DELETE
+                                          : 0U;
 }
 
 static mdm_rc dispatch_call(mdm_api_call_t *call, mdm_err_t *err)
@@ -292,7 +300,7 @@ void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
     if (rc == MDM_EUNAUTHORIZED || err.id == MDM_MSG_API_NO_TOKENS) {
         mdm_edge_log(server, request, MDM_REPEAT_API, MDM_LOG_WARNING,
                      MDM_MSG_API_DENIED, &err);
-    } else if (mdm_http_is_ours(rc) && err.id != MDM_MSG_STORE_UNAVAILABLE) {
+    } else if (mdm_http_is_ours(rc) && !mdm_store_has_told(&err)) {
         mdm_edge_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
                      MDM_MSG_STORE_FAULT, &err);
     }

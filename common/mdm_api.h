@@ -30,6 +30,8 @@ void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
 
 typedef mdm_rc mdm_api_fn(mdm_api_call_t *call, mdm_err_t *err);
 
+/* The server itself (mdm_api_status.c). */
+mdm_api_fn mdm_api_status_get;
 /* Commands and pushes (mdm_api_commands.c). */
 mdm_api_fn mdm_api_enqueue;
 mdm_api_fn mdm_api_push;
@@ -40,6 +42,11 @@ mdm_api_fn mdm_api_enrollment_list;
 mdm_api_fn mdm_api_enrollment_get;
 mdm_api_fn mdm_api_pushcert_put;
 mdm_api_fn mdm_api_pushcert_get;
+
+/* The queue of one enrolment (mdm_api_queue.c). */
+mdm_api_fn mdm_api_queue_list;
+mdm_api_fn mdm_api_queue_clear;
+mdm_api_fn mdm_api_queue_cancel;
 
 /* One device (mdm_api_device.c). */
 mdm_api_fn mdm_api_block;

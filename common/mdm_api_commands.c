@@ -128,6 +128,7 @@ static json_t *status_json(const targets_t *all, bool enqueue, bool push,
 
 /* ---- enqueue ------------------------------------------------------------ */
 
+/* 0 when it is not given. */
 static mdm_rc read_time(mdm_api_call_t *call, const char *name, int64_t *us_r,
                         mdm_err_t *err)
 {
@@ -152,6 +153,37 @@ static mdm_rc read_time(mdm_api_call_t *call, const char *name, int64_t *us_r,
     return MDM_OK;
 }
 
+/* A command lives as long as the call says, or "off": for ever; else as long
+ * as the configuration says, from the time on at which it may be delivered. */
+static mdm_rc read_expiry(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
+                          mdm_err_t *err)
+{
+    int64_t life_us = call->server->config->command_life_us;
+    int64_t now = mdm_wall_us(NULL);
+    mdm_str_t value;
+    mdm_rc rc = mdm_api_query(call, "expires", &value, err);
+
+    if (rc != MDM_OK || mdm_str_is(value, "off")) {
+        return rc;
+    }
+    if (value.s == NULL) {
+        if (life_us > 0) {
+            enqueue->expires_us = life_us + (enqueue->not_before_us > now
+                                                 ? enqueue->not_before_us
+                                                 : now);
+        }
+        return MDM_OK;
+    }
+    rc = read_time(call, "expires", &enqueue->expires_us, err);
+    if (rc == MDM_OK && (enqueue->expires_us <= now ||
+                         enqueue->expires_us <= enqueue->not_before_us)) {
+        rc = mdm_err_set(err, MDM_EINVAL, 0,
+                         "expires is over before the command may be "
+                         "delivered");
+    }
+    return rc;
+}
+
 static mdm_rc read_options(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
                            mdm_err_t *err)
 {
@@ -166,7 +198,7 @@ static mdm_rc read_options(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
         rc = read_time(call, "not_before", &enqueue->not_before_us, err);
     }
     if (rc == MDM_OK) {
-        rc = read_time(call, "expires", &enqueue->expires_us, err);
+        rc = read_expiry(call, enqueue, err);
     }
     if (rc == MDM_OK) {
         rc = mdm_api_query(call, "priority", &value, err);
@@ -176,13 +208,6 @@ static mdm_rc read_options(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
         return mdm_err_set(err, MDM_EINVAL, 0, "priority is 0 to 9");
     }
     enqueue->priority = (int)priority;
-    if (rc == MDM_OK && enqueue->expires_us != 0 &&
-        (enqueue->expires_us <= mdm_wall_us(NULL) ||
-         enqueue->expires_us <= enqueue->not_before_us)) {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "expires is over before the command may be "
-                           "delivered");
-    }
     return rc;
 }
 

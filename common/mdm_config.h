@@ -87,6 +87,7 @@ struct mdm_config {
     unsigned store_connections;
     int64_t store_timeout_us;
     const unsigned char *secret_key; /* MDM_SEAL_KEY_LEN bytes or NULL */
+    const unsigned char *former_key; /* the same, with secret_key only */
     bool push;
     const char *push_host;
     uint16_t push_port;
@@ -99,6 +100,8 @@ struct mdm_config {
     mdm_push_policy_t push_policy;
     bool push_topic_change;
     int64_t lease_life_us;
+    int64_t command_life_us;     /* 0: for ever */
+    int64_t result_retention_us; /* 0: for ever */
 };
 
 /* Applies one directive's arguments; mdm_config_set.c. */

@@ -114,6 +114,22 @@ mdm_rc mdm_config_time(const char *arg, int64_t min_us, int64_t max_us,
     return MDM_OK;
 }
 
+mdm_rc mdm_config_time_or_off(const char *arg, int64_t min_us, int64_t max_us,
+                              int64_t *value, mdm_err_t *err)
+{
+    int64_t us;
+
+    if (mdm_str_ieq(mdm_str_from(arg), "off")) {
+        *value = 0;
+        return MDM_OK;
+    }
+    if (!mdm_parse_duration(mdm_str_from(arg), &us)) {
+        return mdm_config_bad(err, arg,
+                              "a time such as 30m, 4h or 7d, or off");
+    }
+    return mdm_config_time(arg, min_us, max_us, value, err);
+}
+
 mdm_rc mdm_config_number(const char *arg, uint64_t min, uint64_t max,
                          uint64_t *value, mdm_err_t *err)
 {

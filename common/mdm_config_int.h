@@ -31,6 +31,10 @@ mdm_rc mdm_config_flag(const char *arg, bool *value_r, mdm_err_t *err)
 /* A duration within bounds, in microseconds. */
 mdm_rc mdm_config_time(const char *arg, int64_t min_us, int64_t max_us,
                        int64_t *value_r, mdm_err_t *err) MDM_USE_RESULT;
+/* The same, or "off", which is 0. */
+mdm_rc mdm_config_time_or_off(const char *arg, int64_t min_us, int64_t max_us,
+                              int64_t *value_r, mdm_err_t *err)
+    MDM_USE_RESULT;
 mdm_rc mdm_config_number(const char *arg, uint64_t min, uint64_t max,
                          uint64_t *value_r, mdm_err_t *err) MDM_USE_RESULT;
 

@@ -155,6 +155,9 @@ mdm_rc mdm_config_apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
         return rc;
     case MDM_DIRECTIVE_PUSH_RETRY:
         return set_retry(c, argv, err);
+    case MDM_DIRECTIVE_PUSH_REPEAT:
+        return mdm_config_time_or_off(argv[0], 60 * MDM_SEC, 30 * day,
+                                      &c->push_policy.repeat_us, err);
     default:
         return mdm_config_flag(argv[0], &c->push_topic_change, err);
     }

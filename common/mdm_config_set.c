@@ -12,6 +12,8 @@
 #include "mdm_str.h"
 #include "mdm_time.h"
 
+#define DAY_US (86400 * MDM_SEC)
+
 static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
 {
     static const struct {
@@ -154,7 +156,8 @@ static mdm_rc set_tokens(mdm_config_t *c, const char *arg, mdm_err_t *err)
     return rc;
 }
 
-static mdm_rc set_secret_key(mdm_config_t *c, const char *arg, mdm_err_t *err)
+static mdm_rc read_key(mdm_config_t *c, const char *arg,
+                       const unsigned char **key_r, mdm_err_t *err)
 {
     unsigned char *key = mdm_arena_alloc(c->arena, MDM_SEAL_KEY_LEN);
     const char *path = NULL;
@@ -164,7 +167,28 @@ static mdm_rc set_secret_key(mdm_config_t *c, const char *arg, mdm_err_t *err)
     if (rc == MDM_OK) {
         rc = mdm_seal_read_key(path, key, err);
     }
-    c->secret_key = key;
+    *key_r = key;
+    return rc;
+}
+
+/* The second file is that of the key before, while it is needed. */
+static mdm_rc set_secret_key(mdm_config_t *c, int argc,
+                             const char *const *argv, mdm_err_t *err)
+{
+    mdm_seal_t *seal = NULL;
+    mdm_rc rc = read_key(c, argv[0], &c->secret_key, err);
+
+    if (rc != MDM_OK || argc < 2) {
+        return rc;
+    }
+    rc = read_key(c, argv[1], &c->former_key, err);
+    if (rc == MDM_OK) {
+        rc = mdm_seal_new(c->secret_key, &seal, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_seal_add(seal, c->former_key, err);
+    }
+    mdm_seal_free(&seal);
     return rc;
 }
 
@@ -210,7 +234,7 @@ mdm_rc mdm_config_apply(mdm_config_t *c, mdm_directive_id_t id, int argc,
         return mdm_config_time(argv[0], MDM_SEC / 10, 300 * MDM_SEC,
                         &c->store_timeout_us, err);
     case MDM_DIRECTIVE_SECRET_KEY_FILE:
-        return set_secret_key(c, argv[0], err);
+        return set_secret_key(c, argc, argv, err);
     case MDM_DIRECTIVE_DEVICE_CA_CERTIFICATE:
     case MDM_DIRECTIVE_DEVICE_IDENTITY:
     case MDM_DIRECTIVE_USER_AUTHENTICATE:
@@ -224,6 +248,12 @@ mdm_rc mdm_config_apply(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_LEASE_TIME:
         return mdm_config_time(argv[0], MDM_SEC, 600 * MDM_SEC,
                                &c->lease_life_us, err);
+    case MDM_DIRECTIVE_COMMAND_EXPIRATION:
+        return mdm_config_time_or_off(argv[0], 60 * MDM_SEC, 3650 * DAY_US,
+                                      &c->command_life_us, err);
+    case MDM_DIRECTIVE_RESULT_RETENTION:
+        return mdm_config_time_or_off(argv[0], 3600 * MDM_SEC, 3650 * DAY_US,
+                                      &c->result_retention_us, err);
     default:
         return mdm_config_apply_push(c, id, argc, argv, err);
     }

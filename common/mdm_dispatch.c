@@ -36,7 +36,7 @@ void mdm_dispatch_store_fault(mdm_dispatch_t *d, const mdm_err_t *err)
     uint64_t held;
 
     /* The store tells of its own being away, once. */
-    if (err->rc != MDM_EUNAVAIL &&
+    if (err->rc != MDM_EUNAVAIL && !mdm_store_has_told(err) &&
         mdm_log_limit_pass(&d->store_limit, mdm_mono_us(NULL), 60 * MDM_SEC,
                            &held)) {
         mdm_log_err(d->config.log, MDM_LOG_WARNING, MDM_MSG_STORE_FAULT, err);
@@ -234,11 +234,13 @@ static void start_leading(mdm_dispatch_t *d)
     mdm_err_t err;
 
     /* What a leader that died had claimed is due again. */
-    if (mdm_store_write(d->config.store, recover, d, &err) != MDM_OK) {
+    if (d->config.push &&
+        mdm_store_write(d->config.store, recover, d, &err) != MDM_OK) {
         mdm_dispatch_store_fault(d, &err);
         return; /* tried again in the next round */
     }
-    mdm_log_info(d->config.log, "this process now sends the pushes (%s)",
+    mdm_log_info(d->config.log, "this process now %s (%s)",
+                 d->config.push ? "sends the pushes" : "does the chores",
                  d->holder);
     d->leading = true;
     d->version = -1;
@@ -254,37 +256,11 @@ static void stop_leading(mdm_dispatch_t *d, const char *why)
         mdm_topic_close(d->topics[i], why);
         mdm_topic_flush(d->topics[i]);
     }
-    if (mdm_store_write(d->config.store, release, d, &err) != MDM_OK) {
+    if (d->config.push &&
+        mdm_store_write(d->config.store, release, d, &err) != MDM_OK) {
         mdm_dispatch_store_fault(d, &err);
     }
     d->leading = false;
-}
-
-static mdm_rc is_expired(mdm_tx_t *tx, void *arg, mdm_err_t *err)
-{
-    return mdm_store_queue_is_expired(tx, mdm_wall_us(NULL), arg, err);
-}
-
-static mdm_rc expire(mdm_tx_t *tx, void *arg, mdm_err_t *err)
-{
-    (void)arg;
-    return mdm_store_queue_expire(tx, mdm_wall_us(NULL), err);
-}
-
-/* Commands whose time is over get their final state. */
-static void expire_commands(mdm_dispatch_t *d)
-{
-    bool some = false;
-    mdm_err_t err;
-    mdm_rc rc;
-
-    rc = mdm_store_read(d->config.store, is_expired, &some, &err);
-    if (rc == MDM_OK && some) {
-        rc = mdm_store_write(d->config.store, expire, NULL, &err);
-    }
-    if (rc != MDM_OK) {
-        mdm_dispatch_store_fault(d, &err);
-    }
 }
 
 /* Is there a reason to look for due pushes? */
@@ -309,8 +285,8 @@ static bool should_look(mdm_dispatch_t *d, bool woken, int64_t mono)
     return look;
 }
 
-static void lead(mdm_dispatch_t *d, bool woken, bool winding_down,
-                 int64_t mono)
+static void lead_pushes(mdm_dispatch_t *d, bool woken, bool winding_down,
+                        int64_t mono)
 {
     size_t i;
 
@@ -321,10 +297,6 @@ static void lead(mdm_dispatch_t *d, bool woken, bool winding_down,
     if (winding_down || !should_look(d, woken, mono)) {
         return;
     }
-    if (mono >= d->expire_at_us) {
-        expire_commands(d);
-        d->expire_at_us = mono + SAFETY_US;
-    }
     d->look_at_us = mono + SAFETY_US;
     if (!look_at_certs(d)) {
         return;
@@ -333,6 +305,23 @@ static void lead(mdm_dispatch_t *d, bool woken, bool winding_down,
         mdm_topic_pump(d->topics[i], mono);
         mdm_topic_step(d->topics[i], mono);
         mdm_topic_flush(d->topics[i]);
+    }
+}
+
+/* Pushes first, then one slice of the chores: a push that becomes due
+ * meanwhile waits for that slice and no longer. */
+static void lead(mdm_dispatch_t *d, bool woken, bool winding_down,
+                 int64_t mono)
+{
+    mdm_err_t err;
+
+    if (d->config.push) {
+        lead_pushes(d, woken, winding_down, mono);
+    }
+    if (!winding_down &&
+        mdm_chores_step(&d->chores, mono, mdm_wall_us(NULL), &err) !=
+            MDM_OK) {
+        mdm_dispatch_store_fault(d, &err);
     }
 }
 
@@ -420,7 +409,7 @@ static void compete(mdm_dispatch_t *d, mdm_lease_t *lease, bool winding_down)
 {
     mdm_err_t err;
 
-    if (!winding_down && d->config.push) {
+    if (!winding_down) {
         if (mdm_lease_step(lease, &err) != MDM_OK) {
             mdm_dispatch_store_fault(d, &err);
         }
@@ -429,15 +418,31 @@ static void compete(mdm_dispatch_t *d, mdm_lease_t *lease, bool winding_down)
         }
     }
     if (d->leading && !lease->held) {
-        stop_leading(d, "another process sends the pushes");
+        stop_leading(d, "another process took over");
     }
 }
 
+/* How long may be waited at most? */
+static int64_t wait_until(const mdm_dispatch_t *d, bool winding_down,
+                          int64_t mono)
+{
+    int64_t until = mono + (d->leading || winding_down ? LOOK_US
+                                                       : MDM_SEC / 2);
+
+    if (d->leading && !winding_down && mdm_chores_next(&d->chores) < until) {
+        until = mdm_chores_next(&d->chores);
+    }
+    return until;
+}
+
+/* A server that may not send pushes has a lease of its own for the chores: it
+ * must keep nobody from sending them, and beside one that does both chores
+ * are done twice, which is harmless. */
 static void *run(void *arg)
 {
     mdm_dispatch_t *d = arg;
     mdm_lease_t lease = {.store = d->config.store,
-                         .name = "push",
+                         .name = d->config.push ? "push" : "chores",
                          .holder = d->holder,
                          .life_us = d->config.lease_life_us};
     int64_t mono = mdm_mono_us(NULL);
@@ -468,8 +473,7 @@ static void *run(void *arg)
         if (s.stop && !d->leading) {
             break;
         }
-        woken = wait(d, mono + (d->leading || s.retire ? LOOK_US
-                                                       : MDM_SEC / 2));
+        woken = wait(d, wait_until(d, s.retire, mono));
     }
     if (d->store_opened) {
         flush_seen(d);
@@ -513,6 +517,9 @@ mdm_rc mdm_dispatch_start(const mdm_dispatch_config_t *config,
         return mdm_err_nomem(err);
     }
     d->config = *config;
+    d->config.chores.store = config->store;
+    d->config.chores.log = config->log;
+    mdm_chores_init(&d->chores, &d->config.chores);
     d->wake_fd = -1;
     (void)pthread_mutex_init(&d->mutex, NULL);
     rc = mdm_wake_open(&d->wake_fd, err);

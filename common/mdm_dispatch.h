@@ -1,14 +1,16 @@
 /*
  * mdm_dispatch.h - the background thread of a worker process.
  *
- * Every process has one; the one that holds the lease sends the pushes.  It
- * opens the store before the first request, adopts push certificates from
- * files, and writes "last seen" in batches.  Everything it needs to know is
- * in the store, so that any other process can go on where it stopped.
+ * Every process has one; the one that holds the lease sends the pushes and
+ * does the chores (mdm_chores.h).  It opens the store before the first
+ * request, adopts push certificates from files, and writes "last seen" in
+ * batches.  Everything it needs to know is in the store, so that any other
+ * process can go on where it stopped.
  */
 #ifndef MDM_DISPATCH_H
 #define MDM_DISPATCH_H
 
+#include "mdm_chores.h"
 #include "mdm_log.h"
 #include "mdm_push.h"
 #include "mdm_store.h"
@@ -35,6 +37,7 @@ typedef struct mdm_dispatch_config {
     const mdm_keypair_t *const *file_certs;
     size_t nfile_certs;
     bool topic_change;
+    mdm_chores_config_t chores; /* store and log are those above */
 } mdm_dispatch_config_t;
 
 /* Starts the thread.  MDM_ENOMEM, MDM_EINTERNAL. */

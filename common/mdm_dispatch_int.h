@@ -78,7 +78,7 @@ struct mdm_dispatch {
     bool certs_adopted;
     int64_t version; /* of the store, when last looked at */
     int64_t look_at_us;
-    int64_t expire_at_us;
+    mdm_chores_t chores;
     int64_t seen_at_us;
     int64_t store_retry_us;
     uint32_t dice;

@@ -93,6 +93,9 @@ static mdm_rc finish_one(mdm_tx_t *tx, flush_job_t *job, mdm_flight_t *f,
                                 .status = f->outcome.status,
                                 .reason = mdm_str_from(f->outcome.reason),
                                 .retry_at_us = job->now_us + j.delay_us,
+                                .repeat_at_us = j.repeat_us > 0
+                                                    ? job->now_us + j.repeat_us
+                                                    : 0,
                                 .token_at = f->token_at};
     bool changed = false;
     mdm_rc rc;

@@ -73,6 +73,12 @@ int64_t mdm_push_backoff(int64_t min_us, int64_t max_us, int64_t attempts,
     return us > min_us ? us : min_us;
 }
 
+static int64_t repeat_pause(const mdm_push_policy_t *policy, uint32_t dice)
+{
+    return policy->repeat_us +
+           policy->repeat_us / 4 * (int64_t)(dice % 1024) / 1024;
+}
+
 mdm_push_judgement_t mdm_push_judge(const mdm_apns_outcome_t *outcome,
                                     int64_t attempts, int64_t token_at_us,
                                     const mdm_push_policy_t *policy,
@@ -92,6 +98,7 @@ mdm_push_judgement_t mdm_push_judge(const mdm_apns_outcome_t *outcome,
                 action != SUSPEND;
     switch (action) {
     case DONE:
+        j.repeat_us = repeat_pause(policy, dice);
         break;
     case GIVE_UP:
         j.alarm = true;
@@ -123,6 +130,7 @@ mdm_push_judgement_t mdm_push_judge(const mdm_apns_outcome_t *outcome,
     if (j.verdict == MDM_PUSH_RETRY && !j.suspend_topic &&
         attempts >= ATTEMPTS_MAX) {
         j.verdict = MDM_PUSH_DONE;
+        j.repeat_us = repeat_pause(policy, dice);
         j.alarm = true;
     }
     return j;

@@ -12,11 +12,14 @@
 typedef struct mdm_push_policy {
     int64_t retry_min_us;
     int64_t retry_max_us;
+    int64_t repeat_us; /* 0: a push that was delivered is not repeated */
 } mdm_push_policy_t;
 
 typedef struct mdm_push_judgement {
     mdm_push_verdict_t verdict;
     int64_t delay_us;    /* with MDM_PUSH_RETRY: from now */
+    int64_t repeat_us;   /* with MDM_PUSH_DONE: from now, if commands wait
+                          * then; 0: not */
     bool suspend_topic;  /* the certificate or topic is refused */
     bool alarm;          /* worth a line: rejected for good */
     bool working;        /* the peer accepts pushes: back-off may be reset */

@@ -81,6 +81,85 @@ static mdm_rc record(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     }
 }
 
+/* ---- when to push again ------------------------------------------------- */
+
+#define PUT_OFF_FIRST_US (900 * MDM_SEC)
+#define PUT_OFF_LAST_US (4 * 3600 * MDM_SEC)
+
+/* Up to a quarter more.  The microsecond of its coming is as good as dice. */
+static int64_t with_jitter(int64_t pause_us, int64_t now_us)
+{
+    return pause_us + pause_us / 4 * (now_us % 1024) / 1024;
+}
+
+static int64_t put_off_pause(int64_t count)
+{
+    int64_t pause = PUT_OFF_FIRST_US;
+
+    for (; count > 1 && pause < PUT_OFF_LAST_US; count--) {
+        pause *= 2;
+    }
+    return pause < PUT_OFF_LAST_US ? pause : PUT_OFF_LAST_US;
+}
+
+/* When a device that is here should be woken again should it stay away: 0,
+ * never.  With a command in its hands it has time to answer; one that put
+ * everything off comes by itself when it can, but only if it was not given
+ * another command since, and it may have lost its connection. */
+static mdm_rc next_wake(mdm_tx_t *tx, const job_t *job, bool put_off,
+                        int64_t *at_r, mdm_err_t *err)
+{
+    int64_t pause = mdm_store_push_repeat(tx);
+    int64_t count = 0;
+    mdm_rc rc = MDM_OK;
+
+    *at_r = 0;
+    if (pause == 0) {
+        return MDM_OK;
+    }
+    if (!job->result->has_command) {
+        if (put_off) {
+            rc = mdm_store_queue_put_off(tx, job->poll.eid, job->now_us,
+                                         &count, err);
+        }
+        if (count == 0) {
+            return rc;
+        }
+        pause = put_off_pause(count);
+    }
+    *at_r = job->now_us + with_jitter(pause, job->now_us);
+    return rc;
+}
+
+/* The device is here: no push need wake it now.  What stays in the queue is
+ * pushed again later.  Writes nothing where the time that stands is good. */
+static mdm_rc plan_push(mdm_tx_t *tx, const job_t *job, mdm_err_t *err)
+{
+    bool put_off = job->report->status == MDM_REPORT_NOT_NOW ||
+                   job->report->status == MDM_REPORT_UNKNOWN;
+    int64_t due = 0;
+    int64_t at = 0;
+    bool found = false;
+    mdm_rc rc;
+
+    rc = mdm_store_push_get(tx, job->poll.eid, &found, &due, err);
+    if (rc == MDM_OK && job->result->has_command && !job->poll.push_due &&
+        due >= job->now_us + mdm_store_push_repeat(tx) / 2) {
+        return MDM_OK;
+    }
+    if (rc == MDM_OK) {
+        rc = next_wake(tx, job, put_off, &at, err);
+    }
+    if (rc != MDM_OK || (at == 0 && !job->poll.push_due &&
+                         (due == 0 || job->result->has_command))) {
+        return rc;
+    }
+    return mdm_store_push_plan(tx, job->poll.eid, found, job->now_us, at,
+                               err);
+}
+
+/* ---- both --------------------------------------------------------------- */
+
 static mdm_rc report_and_take(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
@@ -97,11 +176,7 @@ static mdm_rc report_and_take(mdm_tx_t *tx, void *arg, mdm_err_t *err)
             job->now_us, job->arena, &job->result->body,
             &job->result->has_command, err);
     }
-    /* The device is here: no push need wake it. */
-    if (rc == MDM_OK && job->poll.push_due) {
-        rc = mdm_store_push_clear(tx, job->poll.eid, job->now_us, err);
-    }
-    return rc;
+    return rc == MDM_OK ? plan_push(tx, job, err) : rc;
 }
 
 mdm_rc mdm_queue_report(mdm_store_t *store, const mdm_report_t *report,

@@ -6,46 +6,94 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 
 #include "mdm_log.h"
 #include "mdm_str.h"
 
-#define SEAL_VERSION 1
+#define VERSION_1 1
+#define VERSION_2 2
+#define KEY_LEN (MDM_SEAL_MARK_LEN - 1)
 #define NONCE_LEN 12
 #define TAG_LEN 16
+/* Version byte and nonce of the first version, which named no key. */
+#define HEAD_1_LEN (1 + NONCE_LEN)
+
+typedef struct seal_key {
+    unsigned char bytes[MDM_SEAL_KEY_LEN];
+    unsigned char mark[MDM_SEAL_MARK_LEN];
+    char id[MDM_SEAL_ID_SIZE];
+} seal_key_t;
 
 struct mdm_seal {
-    unsigned char key[MDM_SEAL_KEY_LEN];
-    char id[MDM_SEAL_ID_SIZE];
+    seal_key_t keys[2];
+    unsigned n;
+    atomic_uint closing; /* which of them closes */
 };
+
+static void fingerprint(const unsigned char bytes[MDM_SEAL_KEY_LEN],
+                        unsigned char digest_r[MDM_SHA256_LEN])
+{
+    static const char label[] = "mdm secret key";
+    char both[sizeof(label) + MDM_SEAL_KEY_LEN];
+
+    memcpy(both, label, sizeof(label));
+    memcpy(both + sizeof(label), bytes, MDM_SEAL_KEY_LEN);
+    mdm_sha256((mdm_str_t){both, sizeof(both)}, digest_r);
+    mdm_wipe(both, sizeof(both));
+}
+
+static void set_key(seal_key_t *key,
+                    const unsigned char bytes[MDM_SEAL_KEY_LEN])
+{
+    unsigned char digest[MDM_SHA256_LEN];
+
+    fingerprint(bytes, digest);
+    memcpy(key->bytes, bytes, MDM_SEAL_KEY_LEN);
+    key->mark[0] = VERSION_2;
+    memcpy(key->mark + 1, digest, KEY_LEN);
+    mdm_hex_encode(digest, (MDM_SEAL_ID_SIZE - 1) / 2, key->id);
+}
 
 mdm_rc mdm_seal_new(const unsigned char key[MDM_SEAL_KEY_LEN],
                     mdm_seal_t **seal_r, mdm_err_t *err)
 {
-    static const char label[] = "mdm secret key";
-    unsigned char digest[MDM_SHA256_LEN];
-    char both[sizeof(label) + MDM_SEAL_KEY_LEN];
     mdm_seal_t *seal = calloc(1, sizeof(*seal));
 
-    *seal_r = NULL;
+    *seal_r = seal;
     if (seal == NULL) {
         return mdm_err_nomem(err);
     }
-    memcpy(seal->key, key, sizeof(seal->key));
-    memcpy(both, label, sizeof(label));
-    memcpy(both + sizeof(label), key, MDM_SEAL_KEY_LEN);
-    mdm_sha256((mdm_str_t){both, sizeof(both)}, digest);
-    mdm_wipe(both, sizeof(both));
-    mdm_hex_encode(digest, (MDM_SEAL_ID_SIZE - 1) / 2, seal->id);
-    *seal_r = seal;
+    set_key(&seal->keys[0], key);
+    seal->n = 1;
+    atomic_init(&seal->closing, 0);
+    return MDM_OK;
+}
+
+mdm_rc mdm_seal_add(mdm_seal_t *seal,
+                    const unsigned char key[MDM_SEAL_KEY_LEN], mdm_err_t *err)
+{
+    seal_key_t *second = &seal->keys[1];
+
+    set_key(second, key);
+    /* By chance once in four thousand million pairs; a new key costs
+     * nothing. */
+    if (memcmp(second->mark, seal->keys[0].mark, MDM_SEAL_MARK_LEN) == 0) {
+        mdm_wipe(second, sizeof(*second));
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "the two secret keys are the same, or look the "
+                           "same; make a new one with: openssl rand -hex 32");
+    }
+    seal->n = 2;
     return MDM_OK;
 }
 
@@ -58,9 +106,40 @@ void mdm_seal_free(mdm_seal_t **seal)
     }
 }
 
+static const seal_key_t *closing_key(const mdm_seal_t *seal)
+{
+    return &seal->keys[atomic_load(&seal->closing)];
+}
+
 const char *mdm_seal_id(const mdm_seal_t *seal)
 {
-    return seal->id;
+    return closing_key(seal)->id;
+}
+
+const char *mdm_seal_nth_id(const mdm_seal_t *seal, unsigned n)
+{
+    return n < seal->n ? seal->keys[n].id : NULL;
+}
+
+bool mdm_seal_knows(const mdm_seal_t *seal, mdm_str_t id)
+{
+    return mdm_str_is(id, seal->keys[0].id) ||
+           (seal->n > 1 && mdm_str_is(id, seal->keys[1].id));
+}
+
+bool mdm_seal_use(mdm_seal_t *seal, mdm_str_t id)
+{
+    if (!mdm_seal_knows(seal, id)) {
+        return false;
+    }
+    atomic_store(&seal->closing, mdm_str_is(id, seal->keys[0].id) ? 0U : 1U);
+    return true;
+}
+
+mdm_str_t mdm_seal_mark(const mdm_seal_t *seal)
+{
+    return (mdm_str_t){(const char *)closing_key(seal)->mark,
+                       MDM_SEAL_MARK_LEN};
 }
 
 mdm_rc mdm_seal_read_key(const char *path,
@@ -178,38 +257,59 @@ mdm_rc mdm_seal_obtain_key(const char *dir,
     return mdm_seal_read_key(path, key_r, err);
 }
 
-/* One GCM pass over `in`; `tag` is written when sealing, else checked. */
-static bool gcm(const mdm_seal_t *seal, bool sealing, const char *where,
-                const unsigned char *nonce, mdm_str_t in, unsigned char *out,
-                unsigned char *tag)
+/* One pass of the cipher. */
+typedef struct pass {
+    const seal_key_t *key;
+    mdm_str_t head; /* associated data, and where the row is */
+    const char *where;
+    const unsigned char *nonce;
+    bool sealing;
+} pass_t;
+
+static bool add_data(EVP_CIPHER_CTX *ctx, const char *data, size_t n)
+{
+    int done = 0;
+
+    return EVP_CipherUpdate(ctx, NULL, &done, (const unsigned char *)data,
+                            (int)n) == 1;
+}
+
+/* `tag` is written when sealing, else checked.  MDM_EINTERNAL: the tag is not
+ * that of these bytes.  Nothing else goes wrong but for want of memory. */
+static mdm_rc gcm(const pass_t *p, mdm_str_t in, unsigned char *out,
+                  unsigned char *tag)
 {
     EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    mdm_rc rc = MDM_OK;
     int n = 0;
     bool ok;
 
     ok = ctx != NULL && in.n <= INT_MAX &&
-         EVP_CipherInit_ex(ctx, EVP_aes_256_gcm(), NULL, seal->key, nonce,
-                           sealing ? 1 : 0) == 1 &&
-         EVP_CipherUpdate(ctx, NULL, &n, (const unsigned char *)where,
-                          (int)strlen(where)) == 1 &&
+         EVP_CipherInit_ex(ctx, EVP_aes_256_gcm(), NULL, p->key->bytes,
+                           p->nonce, p->sealing ? 1 : 0) == 1 &&
+         (p->head.n == 0 || add_data(ctx, p->head.s, p->head.n)) &&
+         add_data(ctx, p->where, strlen(p->where)) &&
          (in.n == 0 || EVP_CipherUpdate(ctx, out, &n,
                                         (const unsigned char *)in.s,
                                         (int)in.n) == 1);
-    if (ok && !sealing) {
+    if (ok && !p->sealing) {
         ok = EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, TAG_LEN, tag) == 1;
     }
-    ok = ok && EVP_CipherFinal_ex(ctx, out + in.n, &n) == 1;
-    if (ok && sealing) {
+    if (ok && EVP_CipherFinal_ex(ctx, out + in.n, &n) != 1) {
+        rc = p->sealing ? MDM_ENOMEM : MDM_EINTERNAL;
+    }
+    if (ok && rc == MDM_OK && p->sealing) {
         ok = EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG_LEN, tag) == 1;
     }
     EVP_CIPHER_CTX_free(ctx);
-    return ok;
+    return ok ? rc : MDM_ENOMEM;
 }
 
 mdm_rc mdm_seal_close(const mdm_seal_t *seal, const char *where,
                       mdm_str_t plain, mdm_arena_t *arena, mdm_str_t *sealed_r,
                       mdm_err_t *err)
 {
+    pass_t pass = {.key = closing_key(seal), .where = where, .sealing = true};
     unsigned char *out;
 
     *sealed_r = MDM_STR_NONE;
@@ -220,10 +320,12 @@ mdm_rc mdm_seal_close(const mdm_seal_t *seal, const char *where,
     if (out == NULL) {
         return mdm_err_nomem(err);
     }
-    out[0] = SEAL_VERSION;
-    if (RAND_bytes(out + 1, NONCE_LEN) != 1 ||
-        !gcm(seal, true, where, out + 1, plain, out + 1 + NONCE_LEN,
-             out + 1 + NONCE_LEN + plain.n)) {
+    memcpy(out, pass.key->mark, MDM_SEAL_MARK_LEN);
+    pass.head = (mdm_str_t){(const char *)out, MDM_SEAL_MARK_LEN};
+    pass.nonce = out + MDM_SEAL_MARK_LEN;
+    if (RAND_bytes(out + MDM_SEAL_MARK_LEN, NONCE_LEN) != 1 ||
+        gcm(&pass, plain, out + MDM_SEAL_HEAD_LEN,
+            out + MDM_SEAL_HEAD_LEN + plain.n) != MDM_OK) {
         return mdm_err_openssl(err, MDM_EINTERNAL, MDM_MSG_INTERNAL,
                                "cannot seal a secret");
     }
@@ -231,36 +333,80 @@ mdm_rc mdm_seal_close(const mdm_seal_t *seal, const char *where,
     return MDM_OK;
 }
 
+/* The key that a value names; NULL: none of ours. */
+static const seal_key_t *key_of(const mdm_seal_t *seal, mdm_str_t sealed)
+{
+    unsigned i;
+
+    for (i = 0; i < seal->n; i++) {
+        if (memcmp(sealed.s, seal->keys[i].mark, MDM_SEAL_MARK_LEN) == 0) {
+            return &seal->keys[i];
+        }
+    }
+    return NULL;
+}
+
+/* Opens under one key; `head` bytes stand before the ciphertext. */
+static mdm_rc open_with(pass_t *pass, mdm_str_t sealed, size_t head,
+                        unsigned char *out)
+{
+    size_t n = sealed.n - head - TAG_LEN;
+    unsigned char tag[TAG_LEN];
+    mdm_rc rc;
+
+    memcpy(tag, sealed.s + head + n, TAG_LEN);
+    pass->nonce = (const unsigned char *)sealed.s + head - NONCE_LEN;
+    rc = gcm(pass, (mdm_str_t){sealed.s + head, n}, out, tag);
+    if (rc != MDM_OK) {
+        mdm_wipe(out, n);
+    }
+    return rc;
+}
+
 mdm_rc mdm_seal_open(const mdm_seal_t *seal, const char *where,
                      mdm_str_t sealed, mdm_arena_t *arena, mdm_str_t *plain_r,
                      mdm_err_t *err)
 {
-    const unsigned char *in = (const unsigned char *)sealed.s;
-    unsigned char tag[TAG_LEN];
+    bool second = sealed.n > 0 && sealed.s[0] == VERSION_2;
+    size_t head = second ? MDM_SEAL_HEAD_LEN : HEAD_1_LEN;
+    pass_t pass = {.key = closing_key(seal), .where = where};
     unsigned char *out;
-    size_t n;
+    mdm_rc rc;
 
     *plain_r = MDM_STR_NONE;
     if (sealed.s == NULL) {
         return MDM_OK;
     }
-    if (sealed.n < MDM_SEAL_OVERHEAD || in[0] != SEAL_VERSION) {
+    if (sealed.n < head + TAG_LEN || (!second && sealed.s[0] != VERSION_1)) {
         return mdm_err_set(err, MDM_EINTERNAL, MDM_MSG_STORE_FAULT,
                            "the stored secret %s is not in a known form",
                            where);
     }
-    n = sealed.n - MDM_SEAL_OVERHEAD;
-    out = mdm_arena_alloc(arena, n + 1);
+    if (second) {
+        pass.key = key_of(seal, sealed);
+        pass.head = (mdm_str_t){sealed.s, MDM_SEAL_MARK_LEN};
+    }
+    if (pass.key == NULL) {
+        return mdm_err_set(err, MDM_EINTERNAL, MDM_MSG_STORE_FAULT,
+                           "the stored secret %s is sealed with a key that is "
+                           "not known here",
+                           where);
+    }
+    out = mdm_arena_alloc(arena, sealed.n - head - TAG_LEN + 1);
     if (out == NULL) {
         return mdm_err_nomem(err);
     }
-    memcpy(tag, in + 1 + NONCE_LEN + n, TAG_LEN);
-    if (!gcm(seal, false, where, in + 1,
-             (mdm_str_t){sealed.s + 1 + NONCE_LEN, n}, out, tag)) {
-        mdm_wipe(out, n);
-        return mdm_err_openssl(err, MDM_EINTERNAL, MDM_MSG_STORE_FAULT,
+    rc = open_with(&pass, sealed, head, out);
+    if (rc == MDM_EINTERNAL && !second && seal->n > 1) {
+        ERR_clear_error(); /* the queue is the host's, too */
+        pass.key = pass.key == &seal->keys[0] ? &seal->keys[1]
+                                              : &seal->keys[0];
+        rc = open_with(&pass, sealed, head, out);
+    }
+    if (rc != MDM_OK) {
+        return mdm_err_openssl(err, rc, MDM_MSG_STORE_FAULT,
                                "the stored secret %s does not open", where);
     }
-    *plain_r = (mdm_str_t){(const char *)out, n};
+    *plain_r = (mdm_str_t){(const char *)out, sealed.n - head - TAG_LEN};
     return MDM_OK;
 }

@@ -54,6 +54,7 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
         .file_certs = c->push_certs,
         .nfile_certs = c->npush_certs,
         .topic_change = c->push_topic_change,
+        .chores = {.result_retention_us = c->result_retention_us},
     };
 
     return mdm_dispatch_start(&config, &s->dispatch, err);
@@ -66,8 +67,10 @@ mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err)
         .url = c->store,
         .state_dir = c->state_dir,
         .secret_key = c->secret_key,
+        .former_key = c->former_key,
         .connections = c->store_connections,
         .timeout_us = c->store_timeout_us,
+        .push_repeat_us = c->push_policy.repeat_us,
         .log = &server->host->log,
     };
     mdm_rc rc;
@@ -175,7 +178,7 @@ static void device_fault(mdm_server_t *server, const mdm_request_t *request,
 {
     if (mdm_http_is_ours(err->rc) || err->rc == MDM_ECONFLICT) {
         /* The store has told already that it is away. */
-        if (err->id != MDM_MSG_STORE_UNAVAILABLE) {
+        if (!mdm_store_has_told(err)) {
             mdm_edge_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
                          MDM_MSG_STORE_FAULT, err);
         }

@@ -12,15 +12,27 @@
 #define DELIVERABLE                                                           \
     "state < 3 AND not_before <= ?2 AND (expires = 0 OR expires > ?2)"
 
-/* A push that the device's own coming makes needless: due, being repeated or
- * under way; not one that waits for a command's not_before. */
+/* A push that the device's own coming makes needless: due, being repeated
+ * after a fault, or under way and not known to be needless.  Not one that is
+ * to go out later: it must not turn an idle poll into a write. */
 #define PUSH_PENDING                                                          \
-    "(p.due_at IS NOT NULL AND (p.due_at <= ?2 OR p.attempts > 0 OR"          \
-    " p.claimed_by IS NOT NULL))"
+    "((p.due_at IS NOT NULL AND (p.due_at <= ?2 OR p.attempts > 0)) OR"       \
+    " (p.claimed_by IS NOT NULL AND p.sent_generation >= 0))"
 /* When the next command may be delivered that may not be yet. */
 #define NEXT_NOT_BEFORE(now)                                                  \
     "(SELECT MIN(not_before) FROM queue WHERE eid = ?1 AND state < 3"         \
     " AND not_before > " now ")"
+/* When to push again by ourselves: at `at` (NULL: never) for commands that
+ * wait now, and when the next one may be delivered; NULL where nothing waits
+ * or the device cannot be woken or was told to leave. */
+#define NEXT_PUSH(now, at)                                                    \
+    "(SELECT MIN(CASE WHEN q.not_before > " now " THEN q.not_before"          \
+    " WHEN q.expires = 0 OR q.expires > " at " THEN " at " END)"              \
+    " FROM queue q JOIN enrollment qe ON qe.eid = q.eid"                      \
+    " JOIN enrollment qd ON qd.eid = qe.device_eid"                           \
+    " WHERE q.eid = ?1 AND q.state < 3 AND"                                   \
+    " (q.expires = 0 OR q.expires > " now ") AND qe.state = 1"                \
+    " AND qe.token_state = 1 AND qd.told_at = 0)"
 
 static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_META_GET] = "SELECT value FROM meta WHERE name = ?1",
@@ -29,6 +41,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_META_SET] = "INSERT INTO meta (name, value) VALUES (?1, ?2)"
                          " ON CONFLICT (name) DO UPDATE SET"
                          " value = excluded.value",
+    [MDM_SQL_META_DELETE] = "DELETE FROM meta WHERE name = ?1",
     /* All an idle poll needs: who it is, whether the certificate speaks for
      * it, what waits. */
     [MDM_SQL_POLL] =
@@ -175,7 +188,37 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_QUEUE_EXPIRE] =
         "UPDATE queue SET state = ?2, finished_at = ?1 WHERE qid IN"
         " (SELECT qid FROM queue WHERE state < 3 AND expires > 0"
-        " AND expires <= ?1 LIMIT 500)",
+        " AND expires <= ?1 ORDER BY expires LIMIT ?3) RETURNING eid",
+    [MDM_SQL_RESULTS_OLD] =
+        "SELECT 1 FROM queue WHERE state >= 3 AND finished_at <= ?1 LIMIT 1",
+    [MDM_SQL_RESULTS_PRUNE] =
+        "DELETE FROM queue WHERE qid IN (SELECT qid FROM queue"
+        " WHERE state >= 3 AND finished_at <= ?1"
+        " ORDER BY finished_at LIMIT ?2)",
+    /* Old commands behind a mark, and whether an enrolment has them still. */
+    [MDM_SQL_COMMANDS_OLD] =
+        "SELECT c.cid, c.created_at,"
+        " EXISTS (SELECT 1 FROM queue q WHERE q.cid = c.cid) FROM command c"
+        " WHERE c.created_at <= ?1 AND c.created_at >= ?2"
+        " AND (c.created_at > ?2 OR c.cid > ?3)"
+        " ORDER BY c.created_at, c.cid LIMIT ?4",
+    [MDM_SQL_COMMAND_PRUNE] =
+        "DELETE FROM command WHERE cid = ?1"
+        " AND NOT EXISTS (SELECT 1 FROM queue WHERE cid = ?1)",
+    [MDM_SQL_QUEUE_PUT_OFF] =
+        "SELECT MIN(not_now_count) FROM queue WHERE eid = ?1 AND " DELIVERABLE
+        " AND state = 2",
+    [MDM_SQL_QUEUE_LIST] =
+        "SELECT q.qid, c.uuid, c.request_type, q.state, q.priority,"
+        " q.queued_at, q.not_before, q.expires, q.sent_at, q.sent_count,"
+        " q.not_now_count, q.finished_at, q.damaged FROM queue q"
+        " JOIN command c ON c.cid = q.cid WHERE q.eid = ?1 AND q.qid > ?2"
+        " AND q.state BETWEEN ?3 AND ?4 ORDER BY q.qid LIMIT ?5",
+    [MDM_SQL_QUEUE_CANCEL] = "UPDATE queue SET state = ?2, finished_at = ?3"
+                             " WHERE qid = ?1 AND state < 3",
+    [MDM_SQL_QUEUE_CANCEL_ALL] =
+        "UPDATE queue SET state = ?2, finished_at = ?3"
+        " WHERE eid = ?1 AND state < 3",
     [MDM_SQL_QUEUE_COUNTS] = "SELECT state, COUNT(*) FROM queue"
                              " WHERE eid = ?1 AND state < 3 GROUP BY state",
     [MDM_SQL_COMMAND_STATES] =
@@ -189,31 +232,55 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " JOIN queue q ON q.cid = c.cid AND q.eid = e.eid WHERE c.uuid = ?1",
     /* Ten commands make one push: a row that is due already keeps its id,
      * one in flight becomes due again when its answer comes, one that APNs
-     * put off keeps its pause.  Should the
-     * device have come by itself while it is in flight, its due time is gone:
-     * it gets one behind every answer's time limit, or PUSH_DONE would take
-     * the new push for the one that was not needed. */
+     * put off keeps its pause.  One that we planned ourselves becomes a push
+     * of its own.  In flight the due time is at most one behind every
+     * answer's time limit, so that a lost answer delays nothing for long.
+     * sent_generation below 0 says that the device has come since the push
+     * was sent: its answer then changes no due time. */
     [MDM_SQL_PUSH_MARK] =
         "INSERT INTO push (eid, topic, due_at, generation, sent_generation,"
         " attempts, apns_id, last_at, last_status)"
         " VALUES (?1, ?2, ?3, 1, 0, 0, ?4, 0, 0)"
         " ON CONFLICT (eid) DO UPDATE SET topic = excluded.topic,"
         " generation = push.generation + 1,"
+        " sent_generation = CASE WHEN push.sent_generation < 0 THEN 0"
+        " ELSE push.sent_generation END,"
         " attempts = CASE WHEN push.due_at IS NULL THEN 0"
         " ELSE push.attempts END,"
         " due_at = CASE WHEN push.claimed_by IS NOT NULL"
-        " THEN COALESCE(push.due_at, excluded.due_at + 900000000)"
+        " THEN CASE WHEN push.due_at < excluded.due_at + 900000000"
+        " THEN push.due_at ELSE excluded.due_at + 900000000 END"
         " WHEN push.due_at IS NULL OR (push.attempts = 0 AND"
         " push.due_at > excluded.due_at) THEN excluded.due_at"
         " ELSE push.due_at END,"
         " apns_id = CASE WHEN push.due_at IS NOT NULL AND"
-        " push.claimed_by IS NULL THEN push.apns_id"
+        " push.claimed_by IS NULL AND (push.attempts > 0 OR"
+        " (push.sent_generation >= 0 AND"
+        " push.sent_generation <> push.generation)) THEN push.apns_id"
         " ELSE excluded.apns_id END RETURNING apns_id",
     [MDM_SQL_QUEUE_WAITING] =
         "SELECT 1 FROM queue WHERE eid = ?1 AND " DELIVERABLE " LIMIT 1",
     [MDM_SQL_PUSH_CLEAR] =
-        "UPDATE push SET due_at = " NEXT_NOT_BEFORE("?2") ", attempts = 0"
-        " WHERE eid = ?1 AND due_at IS NOT NULL",
+        "UPDATE push SET due_at = " NEXT_NOT_BEFORE("?2") ", attempts = 0,"
+        " sent_generation = -1 WHERE eid = ?1"
+        " AND (due_at IS NOT NULL OR claimed_by IS NOT NULL)",
+    [MDM_SQL_PUSH_GET] = "SELECT due_at FROM push WHERE eid = ?1",
+    /* The id of a push that somebody asked for and that never left stays. */
+    [MDM_SQL_PUSH_PLAN] =
+        "UPDATE push SET due_at = " NEXT_PUSH("?2", "?3") ", attempts = 0,"
+        " apns_id = CASE WHEN claimed_by IS NOT NULL OR"
+        " (sent_generation >= 0 AND sent_generation <> generation)"
+        " THEN apns_id ELSE ?4 END, sent_generation = -1 WHERE eid = ?1",
+    [MDM_SQL_PUSH_PLAN_ADD] =
+        "INSERT INTO push (eid, topic, due_at, generation, sent_generation,"
+        " attempts, apns_id, last_at, last_status)"
+        " SELECT n.eid, n.topic, n.due, 1, -1, 0, ?4, 0, 0 FROM"
+        " (SELECT eid, topic, " NEXT_PUSH("?2", "?3") " AS due"
+        " FROM enrollment WHERE eid = ?1) n WHERE n.due IS NOT NULL",
+    [MDM_SQL_PUSH_SETTLE] =
+        "UPDATE push SET due_at = NULL, attempts = 0, sent_generation = -1"
+        " WHERE eid = ?1 AND due_at IS NOT NULL AND NOT EXISTS"
+        " (SELECT 1 FROM queue WHERE eid = ?1 AND state < 3)",
     [MDM_SQL_PUSH_CLEAR_DEVICE] =
         "UPDATE push SET due_at = NULL, claimed_by = NULL, attempts = 0"
         " WHERE eid IN (SELECT eid FROM enrollment WHERE device_eid = ?1)",
@@ -231,29 +298,31 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_PUSH_PAYLOAD] =
         "SELECT id, token_s, magic_s, token_at, token_state, topic"
         " FROM enrollment WHERE eid = ?1",
-    /* due_at is NULL here when the device came by itself meanwhile. */
     [MDM_SQL_PUSH_DONE] =
-        "UPDATE push SET due_at = CASE WHEN due_at IS NULL OR"
-        " generation = sent_generation THEN " NEXT_NOT_BEFORE("?3")
-        " ELSE ?3 END,"
+        "UPDATE push SET due_at = CASE WHEN sent_generation < 0 THEN due_at"
+        " WHEN due_at IS NULL OR generation = sent_generation"
+        " THEN " NEXT_PUSH("?3", "?6") " ELSE ?3 END,"
         " claimed_by = NULL, attempts = 0, last_at = ?3, last_status = ?4,"
         " last_reason = ?5 WHERE eid = ?1 AND claimed_by = ?2",
     [MDM_SQL_PUSH_RETRY] =
-        "UPDATE push SET due_at = CASE WHEN due_at IS NULL THEN NULL"
-        " ELSE ?6 END,"
-        " claimed_by = NULL, attempts = attempts + 1, last_at = ?3,"
+        "UPDATE push SET due_at = CASE WHEN due_at IS NULL OR"
+        " sent_generation < 0 THEN due_at ELSE ?6 END,"
+        " attempts = CASE WHEN sent_generation < 0 THEN 0"
+        " ELSE attempts + 1 END, claimed_by = NULL, last_at = ?3,"
         " last_status = ?4, last_reason = ?5"
         " WHERE eid = ?1 AND claimed_by = ?2",
     [MDM_SQL_PUSH_TOKEN_DEAD] =
         "UPDATE enrollment SET token_state = 2"
         " WHERE eid = ?1 AND token_at = ?2",
+#define GIVE_BACK                                                             \
+    "UPDATE push SET due_at = CASE WHEN due_at IS NULL OR"                    \
+    " sent_generation < 0 THEN due_at ELSE ?2 END,"                           \
+    " sent_generation = CASE WHEN sent_generation < 0 THEN sent_generation"   \
+    " ELSE 0 END, claimed_by = NULL"
     [MDM_SQL_PUSH_RELEASE] =
-        "UPDATE push SET due_at = CASE WHEN due_at IS NULL THEN NULL"
-        " ELSE ?2 END, claimed_by = NULL WHERE claimed_by = ?1",
+        GIVE_BACK " WHERE claimed_by = ?1",
     [MDM_SQL_PUSH_RECOVER] =
-        "UPDATE push SET due_at = CASE WHEN due_at IS NULL THEN NULL"
-        " ELSE ?2 END, claimed_by = NULL"
-        " WHERE claimed_by IS NOT NULL AND claimed_by <> ?1",
+        GIVE_BACK " WHERE claimed_by IS NOT NULL AND claimed_by <> ?1",
     [MDM_SQL_PUSHCERT_GET] =
         "SELECT topic, cert, key_s, fingerprint, not_before, not_after,"
         " version, suspended FROM pushcert WHERE topic = ?1",
@@ -280,7 +349,47 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " OR lease.expires > 2 * ?4 - ?3",
     [MDM_SQL_LEASE_DROP] =
         "UPDATE lease SET expires = 0 WHERE name = ?1 AND holder = ?2",
+/* Absent values are looked at, too: a step must not run through a large table
+ * in search of the next one.  RENEW compares the head of the old value, which
+ * is unlike every other's (mdm_seal.h): what changed meanwhile stays.  Rows
+ * are never counted where there may be many, that reads a table from end to
+ * end; tables with keys of text are small. */
+#define MDM_KEY_TEXT_INT(key) "CAST(" #key " AS TEXT)"
+#define MDM_KEY_TEXT_TEXT(key) #key
+#define MDM_ROWS_INT(key) "MAX(" #key ")"
+#define MDM_ROWS_TEXT(key) "COUNT(" #key ")"
+#define MDM_SEALED(id, table, key, kind, column, where, row)                  \
+    [MDM_SQL_##id##_STALE] =                                                  \
+        "SELECT " MDM_KEY_TEXT_##kind(key) ", CASE WHEN"                      \
+        " substr(" #column ", 1, 5) <> ?2 THEN 1 ELSE 0 END,"                 \
+        " COALESCE(length(" #column "), 0)"                                   \
+        " FROM " #table " WHERE " #key " > ?1 ORDER BY " #key " LIMIT ?3",    \
+    [MDM_SQL_##id##_GET] = "SELECT " #row ", " #column " FROM " #table        \
+                           " WHERE " #key " = ?1",                            \
+    [MDM_SQL_##id##_RENEW] =                                                  \
+        "UPDATE " #table " SET " #column " = ?3 WHERE " #key " = ?1"          \
+        " AND substr(" #column ", 1, 17) = ?2",                               \
+    [MDM_SQL_##id##_ROWS] = "SELECT " MDM_ROWS_##kind(key) " FROM " #table,
+#include "mdm_sealed.def"
+#undef MDM_SEALED
 };
+
+#define MDM_IS_TEXT_INT false
+#define MDM_IS_TEXT_TEXT true
+static const mdm_sealed_t sealed_columns[] = {
+#define MDM_SEALED(id, table, key, kind, column, where, row)                  \
+    {#table,               #column,              where,                       \
+     MDM_IS_TEXT_##kind,   MDM_SQL_##id##_STALE, MDM_SQL_##id##_GET,          \
+     MDM_SQL_##id##_RENEW, MDM_SQL_##id##_ROWS},
+#include "mdm_sealed.def"
+#undef MDM_SEALED
+};
+
+const mdm_sealed_t *mdm_sealed_columns(size_t *n_r)
+{
+    *n_r = MDM_ARRAY_LEN(sealed_columns);
+    return sealed_columns;
+}
 
 const char *mdm_sql_text(mdm_stmt_t stmt)
 {

@@ -19,6 +19,7 @@ typedef enum mdm_stmt {
     MDM_SQL_META_GET,
     MDM_SQL_META_ADD,
     MDM_SQL_META_SET,
+    MDM_SQL_META_DELETE,
     MDM_SQL_POLL,
     MDM_SQL_ENROLLMENT_GET,
     MDM_SQL_ENROLLMENT_LIST,
@@ -57,6 +58,14 @@ typedef enum mdm_stmt {
     MDM_SQL_QUEUE_RETIRE,
     MDM_SQL_QUEUE_EXPIRED,
     MDM_SQL_QUEUE_EXPIRE,
+    MDM_SQL_RESULTS_OLD,
+    MDM_SQL_RESULTS_PRUNE,
+    MDM_SQL_COMMANDS_OLD,
+    MDM_SQL_COMMAND_PRUNE,
+    MDM_SQL_QUEUE_PUT_OFF,
+    MDM_SQL_QUEUE_LIST,
+    MDM_SQL_QUEUE_CANCEL,
+    MDM_SQL_QUEUE_CANCEL_ALL,
     MDM_SQL_QUEUE_COUNTS,
     MDM_SQL_COMMAND_STATES,
     MDM_SQL_RESULT_GET,
@@ -64,6 +73,10 @@ typedef enum mdm_stmt {
     MDM_SQL_QUEUE_WAITING,
     MDM_SQL_PUSH_CLEAR,
     MDM_SQL_PUSH_CLEAR_DEVICE,
+    MDM_SQL_PUSH_GET,
+    MDM_SQL_PUSH_PLAN,
+    MDM_SQL_PUSH_PLAN_ADD,
+    MDM_SQL_PUSH_SETTLE,
     MDM_SQL_PUSH_NEXT_DUE,
     MDM_SQL_PUSH_CLAIM,
     MDM_SQL_PUSH_PAYLOAD,
@@ -79,8 +92,30 @@ typedef enum mdm_stmt {
     MDM_SQL_LEASE_GET,
     MDM_SQL_LEASE_TAKE,
     MDM_SQL_LEASE_DROP,
+/* Four for each sealed column, always in this order: look for values under
+ * another key, get one, put the new one in its place, how many rows. */
+#define MDM_SEALED(id, table, key, kind, column, where, row)                  \
+    MDM_SQL_##id##_STALE, MDM_SQL_##id##_GET, MDM_SQL_##id##_RENEW,           \
+        MDM_SQL_##id##_ROWS,
+#include "mdm_sealed.def"
+#undef MDM_SEALED
     MDM_SQL_COUNT
 } mdm_stmt_t;
+
+/* One sealed column (mdm_sealed.def). */
+typedef struct mdm_sealed {
+    const char *table;
+    const char *column;
+    const char *where;
+    bool text_key;
+    mdm_stmt_t stale; /* parameters: key behind which, mark, limit; gives
+                       * key, whether it is stale, length */
+    mdm_stmt_t get;   /* key; gives row (mdm_sealed.def) and value */
+    mdm_stmt_t renew; /* key, head of the value that is there, new value */
+    mdm_stmt_t rows;  /* none; gives how many rows there are at most */
+} mdm_sealed_t;
+
+const mdm_sealed_t *mdm_sealed_columns(size_t *n_r);
 
 /* Text with ?1, ?2 ... for parameters. */
 const char *mdm_sql_text(mdm_stmt_t stmt);

@@ -71,10 +71,14 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     " name TEXT PRIMARY KEY, holder TEXT NOT NULL, expires BIGINT NOT NULL);",
     /* Version 2.  blocked_at: an operator shut the device out; told_at: it was
      * told so.  renewal: 1 issued as one for this device, 2 seen in use, 0
-     * an ordinary identity (mdm_enroll.h). */
+     * an ordinary identity (mdm_enroll.h).  queue_finished, command_created:
+     * what is too old to keep; queue_enrollment: all that one was given. */
     "ALTER TABLE enrollment ADD COLUMN blocked_at BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE enrollment ADD COLUMN told_at BIGINT NOT NULL DEFAULT 0;"
-    "ALTER TABLE identity ADD COLUMN renewal INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE identity ADD COLUMN renewal INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX queue_finished ON queue(finished_at) WHERE state >= 3;"
+    "CREATE INDEX queue_enrollment ON queue(eid, qid);"
+    "CREATE INDEX command_created ON command(created_at, cid);",
 };
 
 static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)

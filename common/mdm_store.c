@@ -9,8 +9,9 @@
  *
  * Opening: the first call opens, migrates and checks the secret key; when
  * that fails, calls fail at once until REOPEN_US have passed, then one tries
- * again.  One mutex guards all state; it is never held while the database
- * works.
+ * again.  The key is checked in every writing transaction as well: another
+ * process may have replaced it.  One mutex guards all state; it is never held
+ * while the database works.
  */
 #include "mdm_store.h"
 
@@ -18,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mdm_sql.h"
+#include "mdm_store_int.h"
 #include "mdm_str.h"
 #include "mdm_thread.h"
 
@@ -42,8 +43,11 @@ struct mdm_store {
     char *url;
     char *state_dir;
     unsigned char key[MDM_SEAL_KEY_LEN];
+    unsigned char former_key[MDM_SEAL_KEY_LEN];
     bool has_key;
-    mdm_seal_t *seal;
+    bool has_former_key;
+    mdm_seal_t *seal; /* made when first opened, then it stays */
+    mdm_reseal_t reseal;
 
     pthread_mutex_t mutex;
     pthread_cond_t changed; /* an operation ended, a reader came back */
@@ -98,6 +102,11 @@ mdm_rc mdm_store_new(const mdm_store_config_t *config, mdm_store_t **store_r,
         memcpy(store->key, config->secret_key, sizeof(store->key));
         store->has_key = true;
     }
+    if (config->former_key != NULL) {
+        memcpy(store->former_key, config->former_key,
+               sizeof(store->former_key));
+        store->has_former_key = true;
+    }
     if (store->url == NULL || store->state_dir == NULL ||
         store->readers == NULL) {
         mdm_store_free(&store);
@@ -126,6 +135,7 @@ void mdm_store_free(mdm_store_t **store)
     }
     mdm_seal_free(&s->seal);
     mdm_wipe(s->key, sizeof(s->key));
+    mdm_wipe(s->former_key, sizeof(s->former_key));
     (void)pthread_cond_destroy(&s->changed);
     (void)pthread_mutex_destroy(&s->mutex);
     free(s->readers);
@@ -138,6 +148,21 @@ void mdm_store_free(mdm_store_t **store)
 const mdm_seal_t *mdm_store_seal(const mdm_store_t *store)
 {
     return store->seal;
+}
+
+mdm_reseal_t *mdm_store_reseal_at(mdm_store_t *store)
+{
+    return &store->reseal;
+}
+
+const mdm_log_t *mdm_store_log(const mdm_store_t *store)
+{
+    return store->config.log;
+}
+
+int64_t mdm_store_push_repeat(const mdm_tx_t *tx)
+{
+    return tx->store->config.push_repeat_us;
 }
 
 /* ---- opening ------------------------------------------------------------ */
@@ -185,47 +210,36 @@ static mdm_rc obtain_seal(mdm_store_t *s, mdm_tx_t *tx, mdm_err_t *err)
         mdm_log_msg(s->config.log, MDM_LOG_NOTICE, MDM_MSG_SECRET_KEY_MADE,
                     "made a new secret key in %s", s->state_dir);
     }
-    return mdm_seal_new(s->key, &s->seal, err);
-}
-
-/* The store remembers which key it was made with. */
-static mdm_rc check_key(mdm_tx_t *tx, void *arg, mdm_err_t *err)
-{
-    mdm_store_t *s = arg;
-    mdm_query_t q;
-    bool row = false;
-    mdm_rc rc;
-
-    rc = mdm_sql_run(tx, MDM_SQL_META_ADD, NULL, err, "tt",
-                     MDM_STR("secret_key"),
-                     mdm_str_from(mdm_seal_id(s->seal)));
+    rc = mdm_seal_new(s->key, &s->seal, err);
+    if (rc == MDM_OK && s->has_former_key) {
+        rc = mdm_seal_add(s->seal, s->former_key, err);
+    }
     if (rc != MDM_OK) {
-        return rc;
+        mdm_seal_free(&s->seal);
     }
-    mdm_query_begin(&q, tx, MDM_SQL_META_GET, err, "t", MDM_STR("secret_key"));
-    rc = mdm_query_row(&q, &row);
-    if (rc == MDM_OK &&
-        (!row || !mdm_str_is(mdm_query_str(&q, 0), mdm_seal_id(s->seal)))) {
-        rc = mdm_err_set(err, MDM_ECONFIG, MDM_MSG_SECRET_KEY_WRONG,
-                         "the store was made with another secret key");
-    }
-    mdm_query_end(&q);
     return rc;
 }
 
-static mdm_rc check_key_tx(mdm_store_t *s, mdm_tx_t *tx, int64_t until,
-                           mdm_err_t *err)
+static mdm_rc adopt_keys(mdm_store_t *s, mdm_tx_t *tx, int64_t until,
+                         mdm_err_t *err)
 {
     mdm_rc rc = s->driver->begin(tx->conn, until, err);
+    bool began = false;
 
     if (rc == MDM_OK) {
-        rc = check_key(tx, s, err);
+        rc = mdm_store_adopt_keys(tx, s->seal, &began, err);
         if (rc == MDM_OK) {
             rc = s->driver->commit(tx->conn, err);
         }
         if (rc != MDM_OK) {
             s->driver->rollback(tx->conn);
         }
+    }
+    if (rc == MDM_OK && began) {
+        mdm_log_msg(s->config.log, MDM_LOG_NOTICE, MDM_MSG_SECRET_KEY_REPLACED,
+                    "the secret key %.8s was replaced by %.8s; what it sealed "
+                    "is sealed anew in the background",
+                    mdm_seal_nth_id(s->seal, 1), mdm_seal_nth_id(s->seal, 0));
     }
     return rc;
 }
@@ -246,15 +260,14 @@ static mdm_rc do_open(mdm_store_t *s, mdm_err_t *err)
         rc = obtain_seal(s, &tx, err);
     }
     if (rc == MDM_OK) {
-        rc = check_key_tx(s, &tx, until, err);
+        rc = adopt_keys(s, &tx, until, err);
     }
     if (rc != MDM_OK) {
         if (tx.conn != NULL) {
             s->driver->close(tx.conn);
         }
         /* Whatever failed, it means that the store is away. */
-        if (err->id != MDM_MSG_STORE_NEWER &&
-            err->id != MDM_MSG_SECRET_KEY_WRONG) {
+        if (!mdm_store_has_told(err)) {
             err->id = MDM_MSG_STORE_UNAVAILABLE;
         }
         return rc;
@@ -266,6 +279,13 @@ static mdm_rc do_open(mdm_store_t *s, mdm_err_t *err)
     }
     s->writer = tx.conn;
     return MDM_OK;
+}
+
+bool mdm_store_has_told(const mdm_err_t *err)
+{
+    return err->id == MDM_MSG_STORE_UNAVAILABLE ||
+           err->id == MDM_MSG_STORE_NEWER ||
+           err->id == MDM_MSG_SECRET_KEY_WRONG;
 }
 
 /* Says once that the store is gone and once that it is back. */
@@ -460,8 +480,9 @@ static bool run_op(mdm_tx_t *tx, op_t *op, bool alone, mdm_err_t *err)
     return driver->rollback_to(tx->conn, err) == MDM_OK;
 }
 
-/* Runs the batch in one transaction.  Sets every operation's result. */
-static void run_batch(mdm_store_t *s, op_t *batch)
+/* Runs the batch in one transaction.  Sets every operation's result.  Not
+ * MDM_OK: the secret key was replaced, the store must be opened anew. */
+static mdm_rc run_batch(mdm_store_t *s, op_t *batch, mdm_err_t *fault)
 {
     mdm_tx_t tx = {s->driver, s->writer, s};
     int64_t until = mdm_mono_us(NULL) + s->config.timeout_us;
@@ -474,8 +495,10 @@ static void run_batch(mdm_store_t *s, op_t *batch)
     rc = s->driver->begin(tx.conn, until, &err);
     if (rc != MDM_OK) {
         fail_from(batch, rc, &err);
-        return;
+        return MDM_OK;
     }
+    rc = mdm_store_check_key(&tx, s->seal, &err);
+    *fault = err;
     for (op = batch; rc == MDM_OK && op != NULL; op = op->next) {
         if (!run_op(&tx, op, alone, &err)) {
             rc = err.rc != MDM_OK ? err.rc : MDM_EUNAVAIL;
@@ -490,6 +513,7 @@ static void run_batch(mdm_store_t *s, op_t *batch)
     if (rc != MDM_OK) {
         fail_from(batch, rc, &err);
     }
+    return fault->id == MDM_MSG_SECRET_KEY_WRONG ? fault->rc : MDM_OK;
 }
 
 /* Takes up to BATCH_MAX waiting operations.  Mutex held. */
@@ -516,21 +540,29 @@ static op_t *take_batch(mdm_store_t *s)
 static void write_batch(mdm_store_t *s)
 {
     op_t *batch = take_batch(s);
+    mdm_err_t fault;
     op_t *next;
+    mdm_rc rc;
 
     s->writing = true;
     (void)pthread_mutex_unlock(&s->mutex);
-    run_batch(s, batch);
+    mdm_err_clear(&fault);
+    rc = run_batch(s, batch, &fault);
     (void)pthread_mutex_lock(&s->mutex);
     s->writing = false;
     for (; batch != NULL; batch = next) {
         next = batch->next; /* the owner may return as soon as it is done */
         batch->done = true;
     }
-    if (s->driver->broken(s->writer)) {
+    if (rc != MDM_OK || s->driver->broken(s->writer)) {
         s->driver->close(s->writer);
         s->writer = NULL;
         s->opened = false;
+    }
+    if (rc != MDM_OK) {
+        s->open_err = fault;
+        s->reopen_us = mdm_mono_us(NULL) + REOPEN_US;
+        tell(s, rc);
     }
     (void)pthread_cond_broadcast(&s->changed);
 }

@@ -28,8 +28,11 @@ typedef struct mdm_store_config {
     const char *state_dir; /* absolute */
     /* The secret key, or NULL: state_dir/secret.key, made when absent. */
     const unsigned char *secret_key;
+    /* A second key that opens; NULL: none.  See mdm_store_reseal(). */
+    const unsigned char *former_key;
     unsigned connections; /* readers kept open */
     int64_t timeout_us;   /* longest wait of one call */
+    int64_t push_repeat_us; /* mdm_store_push_repeat() */
     const mdm_clock_t *clock;
     const mdm_log_t *log;
 } mdm_store_config_t;
@@ -56,6 +59,9 @@ mdm_rc mdm_store_write(mdm_store_t *store, mdm_tx_fn *fn, void *arg,
 /* A number that changes when anybody committed.  One thread (dispatcher). */
 mdm_rc mdm_store_version(mdm_store_t *store, int64_t *version_r,
                          mdm_err_t *err) MDM_USE_RESULT;
+/* Is this a fault of which the store itself has told the log, once, so that
+ * nobody else need? */
+bool mdm_store_has_told(const mdm_err_t *err);
 /* Opens the store now, to make and migrate it before the first request. */
 mdm_rc mdm_store_open(mdm_store_t *store, mdm_err_t *err) MDM_USE_RESULT;
 
@@ -330,13 +336,51 @@ mdm_rc mdm_store_queue_retire(mdm_tx_t *tx, int64_t device_eid, int64_t now_us,
 /* Is there an active command whose time is over? */
 mdm_rc mdm_store_queue_is_expired(mdm_tx_t *tx, int64_t now_us, bool *some_r,
                                   mdm_err_t *err);
-/* Ends up to 500 of them. */
-mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, mdm_err_t *err);
+/* Ends up to `limit` of them; `eids` gets whose they were. */
+mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, size_t limit,
+                              int64_t *eids, size_t *n_r, mdm_err_t *err);
+/* Cancels one that is active, or all of a channel; *n_r: how many. */
+mdm_rc mdm_store_queue_cancel(mdm_tx_t *tx, int64_t qid, int64_t now_us,
+                              mdm_err_t *err);
+mdm_rc mdm_store_queue_cancel_all(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                                  int64_t *n_r, mdm_err_t *err);
+/* Of the deliverable commands that a channel put off, how often it put off
+ * the one it put off least; 0: there are none. */
+mdm_rc mdm_store_queue_put_off(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                               int64_t *count_r, mdm_err_t *err);
 
-/* State of a command on one enrolment. */
+/* Is there a command that an enrolment finished up to then? */
+mdm_rc mdm_store_results_is_old(mdm_tx_t *tx, int64_t before_us, bool *some_r,
+                                mdm_err_t *err);
+/* Forgets up to `limit` of them with their results, the oldest first. */
+mdm_rc mdm_store_results_prune(mdm_tx_t *tx, int64_t before_us, size_t limit,
+                               size_t *n_r, mdm_err_t *err);
+
+/* Commands that no enrolment has any more, looked for a piece at a time. */
+typedef struct mdm_unused {
+    int64_t before_us; /* made up to then */
+    size_t limit;      /* commands looked at */
+    int64_t *mark;     /* two numbers, 0 at first: where to go on */
+    int64_t *cids;     /* room for `limit`; gets the unused ones ... */
+    size_t n;          /* ... so many */
+    bool more;         /* the end was not reached */
+} mdm_unused_t;
+
+mdm_rc mdm_store_commands_unused(mdm_tx_t *tx, mdm_unused_t *unused,
+                                 mdm_err_t *err);
+/* Forgets a command that no enrolment has.  Its UUID may be used again. */
+mdm_rc mdm_store_command_prune(mdm_tx_t *tx, int64_t cid, mdm_err_t *err);
+
+/* State of a command on one enrolment; strings in the arena. */
 typedef struct mdm_queue_row {
-    mdm_str_t enrollment_id;
-    int64_t eid;
+    mdm_str_t enrollment_id; /* mdm_store_command_states() only */
+    int64_t eid;             /* the same */
+    mdm_str_t command_uuid;  /* from here: mdm_store_queue_list() only */
+    mdm_str_t request_type;
+    int64_t qid; /* what a list goes by */
+    int priority;
+    int64_t not_before;
+    int64_t expires; /* to here */
     mdm_queue_state_t state;
     int64_t queued_at;
     int64_t sent_at;
@@ -346,6 +390,20 @@ typedef struct mdm_queue_row {
     bool damaged;
 } mdm_queue_row_t;
 
+/* Which commands of a channel: states from first_state to last_state, behind
+ * the qid `after`. */
+typedef struct mdm_queue_filter {
+    int64_t eid;
+    int64_t after;
+    size_t limit;
+    mdm_queue_state_t first_state;
+    mdm_queue_state_t last_state;
+} mdm_queue_filter_t;
+
+/* In the order in which they were queued. */
+mdm_rc mdm_store_queue_list(mdm_tx_t *tx, const mdm_queue_filter_t *filter,
+                            mdm_arena_t *arena, mdm_queue_row_t *rows,
+                            size_t *n_r, mdm_err_t *err);
 mdm_rc mdm_store_command_states(mdm_tx_t *tx, int64_t cid, int64_t after,
                                 size_t limit, mdm_arena_t *arena,
                                 mdm_queue_row_t *rows, size_t *n_r,
@@ -370,6 +428,20 @@ mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, int64_t now_us,
                             mdm_err_t *err);
 mdm_rc mdm_store_push_clear_device(mdm_tx_t *tx, int64_t device_eid,
                                    mdm_err_t *err);
+/* Of what there is: *found_r, is there a row of the outbox; *due_r, when the
+ * push is due, 0: none is. */
+mdm_rc mdm_store_push_get(mdm_tx_t *tx, int64_t eid, bool *found_r,
+                          int64_t *due_r, mdm_err_t *err);
+/* The device is here and commands stay: a push becomes due at at_us (0:
+ * never) for those that may be delivered, at their not_before for others.
+ * `found`: there is a row of the outbox.  None becomes due where nothing
+ * waits, or the device cannot be woken. */
+mdm_rc mdm_store_push_plan(mdm_tx_t *tx, int64_t eid, bool found,
+                           int64_t now_us, int64_t at_us, mdm_err_t *err);
+/* No push need go out any more if nothing is left in the channel's queue. */
+mdm_rc mdm_store_push_settle(mdm_tx_t *tx, int64_t eid, mdm_err_t *err);
+/* How soon a push is repeated while commands wait; 0: never. */
+int64_t mdm_store_push_repeat(const mdm_tx_t *tx);
 
 /* One claimed push; strings in the arena. */
 typedef struct mdm_claim {
@@ -404,6 +476,8 @@ typedef struct mdm_push_finish {
     int status;
     mdm_str_t reason;
     int64_t retry_at_us;
+    int64_t repeat_at_us; /* with MDM_PUSH_DONE: due again at this time if
+                           * commands wait; 0: never */
     int64_t token_at; /* which token was pushed to */
 } mdm_push_finish_t;
 
@@ -462,6 +536,33 @@ mdm_rc mdm_store_lease_take(mdm_tx_t *tx, mdm_str_t name, mdm_str_t holder,
                             mdm_err_t *err);
 mdm_rc mdm_store_lease_drop(mdm_tx_t *tx, mdm_str_t name, mdm_str_t holder,
                             mdm_err_t *err);
+
+/* ---- secret key --------------------------------------------------------- */
+
+/* A store that is opened with a new secret key, and the one it was sealed
+ * under as the former key, seals under the new one from then on.  What stands
+ * under the former key is sealed anew in slices, each in a transaction of its
+ * own that holds other writers up for some milliseconds; where the walk stands
+ * is stored with it, so that any process which knows both keys goes on.
+ * When a last pass over every value has found none, the former key may go,
+ * and the log says so.
+ * One slice; *more_r: the next one may be done at once.  One thread of a
+ * process (dispatcher), one process at a time (a lease; two do each other's
+ * work twice).  Store errors: nothing is lost, try again later. */
+mdm_rc mdm_store_reseal(mdm_store_t *store, size_t limit, bool *more_r,
+                        mdm_err_t *err) MDM_USE_RESULT;
+
+typedef struct mdm_store_status {
+    int64_t schema;
+    char key[9];        /* first digits of the fingerprint that seals */
+    char former_key[9]; /* "": no rotation is under way, and no more below */
+    int64_t resealed;   /* values sealed anew so far */
+    int64_t left;       /* rows that have to be looked at, at most */
+    const char *table;  /* where the walk stands; static */
+} mdm_store_status_t;
+
+mdm_rc mdm_store_status(mdm_tx_t *tx, mdm_store_status_t *status_r,
+                        mdm_err_t *err);
 
 /* The seal of this store; for verbs. */
 const mdm_seal_t *mdm_store_seal(const mdm_store_t *store);

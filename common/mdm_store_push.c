@@ -58,6 +58,41 @@ mdm_rc mdm_store_push_clear_device(mdm_tx_t *tx, int64_t device_eid,
                        device_eid);
 }
 
+mdm_rc mdm_store_push_get(mdm_tx_t *tx, int64_t eid, bool *found_r,
+                          int64_t *due_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    mdm_rc rc;
+
+    *due_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_GET, err, "i", eid);
+    rc = mdm_query_row(&q, found_r);
+    if (rc == MDM_OK && *found_r && !mdm_query_null(&q, 0)) {
+        *due_r = mdm_query_int(&q, 0);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_push_plan(mdm_tx_t *tx, int64_t eid, bool found,
+                           int64_t now_us, int64_t at_us, mdm_err_t *err)
+{
+    char fresh[MDM_UUID_SIZE];
+    mdm_rc rc = mdm_uuid_new(fresh, err);
+
+    return rc == MDM_OK
+               ? mdm_sql_run(tx,
+                             found ? MDM_SQL_PUSH_PLAN : MDM_SQL_PUSH_PLAN_ADD,
+                             NULL, err, "iiot", eid, now_us,
+                             at_us != 0 ? &at_us : NULL, mdm_str_from(fresh))
+               : rc;
+}
+
+mdm_rc mdm_store_push_settle(mdm_tx_t *tx, int64_t eid, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_PUSH_SETTLE, NULL, err, "i", eid);
+}
+
 mdm_rc mdm_store_push_next_due(mdm_tx_t *tx, mdm_str_t topic, int64_t *due_r,
                                mdm_err_t *err)
 {
@@ -149,20 +184,23 @@ mdm_rc mdm_store_push_claim(mdm_tx_t *tx, mdm_str_t topic, mdm_str_t holder,
 mdm_rc mdm_store_push_finish(mdm_tx_t *tx, const mdm_push_finish_t *f,
                              mdm_str_t holder, int64_t now_us, mdm_err_t *err)
 {
-    mdm_rc rc;
+    mdm_rc rc = MDM_OK;
 
     if (f->verdict == MDM_PUSH_RETRY) {
         return mdm_sql_run(tx, MDM_SQL_PUSH_RETRY, NULL, err, "itiiti", f->eid,
                            holder, now_us, (int64_t)f->status, f->reason,
                            f->retry_at_us);
     }
-    rc = mdm_sql_run(tx, MDM_SQL_PUSH_DONE, NULL, err, "itiit", f->eid, holder,
-                     now_us, (int64_t)f->status, f->reason);
-    if (rc == MDM_OK && f->verdict == MDM_PUSH_TOKEN_DEAD) {
+    if (f->verdict == MDM_PUSH_TOKEN_DEAD) {
         rc = mdm_sql_run(tx, MDM_SQL_PUSH_TOKEN_DEAD, NULL, err, "ii", f->eid,
                          f->token_at);
     }
-    return rc;
+    return rc == MDM_OK
+               ? mdm_sql_run(tx, MDM_SQL_PUSH_DONE, NULL, err, "itiito",
+                             f->eid, holder, now_us, (int64_t)f->status,
+                             f->reason,
+                             f->repeat_at_us != 0 ? &f->repeat_at_us : NULL)
+               : rc;
 }
 
 mdm_rc mdm_store_push_release(mdm_tx_t *tx, mdm_str_t holder, int64_t now_us,

@@ -234,10 +234,152 @@ mdm_rc mdm_store_queue_is_expired(mdm_tx_t *tx, int64_t now_us, bool *some_r,
     return rc;
 }
 
-mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, mdm_err_t *err)
+mdm_rc mdm_store_queue_expire(mdm_tx_t *tx, int64_t now_us, size_t limit,
+                              int64_t *eids, size_t *n_r, mdm_err_t *err)
 {
-    return mdm_sql_run(tx, MDM_SQL_QUEUE_EXPIRE, NULL, err, "ii", now_us,
-                       (int64_t)MDM_QUEUE_EXPIRED);
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *n_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_EXPIRE, err, "iii", now_us,
+                    (int64_t)MDM_QUEUE_EXPIRED, (int64_t)limit);
+    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row && *n_r < limit) {
+        eids[(*n_r)++] = mdm_query_int(&q, 0);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_queue_cancel(mdm_tx_t *tx, int64_t qid, int64_t now_us,
+                              mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_QUEUE_CANCEL, NULL, err, "iii", qid,
+                       (int64_t)MDM_QUEUE_CANCELLED, now_us);
+}
+
+mdm_rc mdm_store_queue_cancel_all(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                                  int64_t *n_r, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_QUEUE_CANCEL_ALL, n_r, err, "iii", eid,
+                       (int64_t)MDM_QUEUE_CANCELLED, now_us);
+}
+
+mdm_rc mdm_store_queue_put_off(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                               int64_t *count_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_PUT_OFF, err, "ii", eid, now_us);
+    rc = mdm_query_row(&q, &row);
+    *count_r = rc == MDM_OK && row && !mdm_query_null(&q, 0)
+                   ? mdm_query_int(&q, 0)
+                   : 0;
+    mdm_query_end(&q);
+    return rc;
+}
+
+/* ---- what is too old to keep -------------------------------------------- */
+
+mdm_rc mdm_store_results_is_old(mdm_tx_t *tx, int64_t before_us, bool *some_r,
+                                mdm_err_t *err)
+{
+    mdm_query_t q;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_RESULTS_OLD, err, "i", before_us);
+    rc = mdm_query_row(&q, some_r);
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_results_prune(mdm_tx_t *tx, int64_t before_us, size_t limit,
+                               size_t *n_r, mdm_err_t *err)
+{
+    int64_t changes = 0;
+    mdm_rc rc;
+
+    rc = mdm_sql_run(tx, MDM_SQL_RESULTS_PRUNE, &changes, err, "ii", before_us,
+                     (int64_t)limit);
+    *n_r = (size_t)changes;
+    return rc;
+}
+
+mdm_rc mdm_store_commands_unused(mdm_tx_t *tx, mdm_unused_t *unused,
+                                 mdm_err_t *err)
+{
+    mdm_query_t q;
+    size_t rows = 0;
+    bool row;
+    mdm_rc rc;
+
+    unused->n = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_COMMANDS_OLD, err, "iiii",
+                    unused->before_us, unused->mark[0], unused->mark[1],
+                    (int64_t)unused->limit);
+    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row &&
+           rows < unused->limit) {
+        rows++;
+        unused->mark[0] = mdm_query_int(&q, 1);
+        unused->mark[1] = mdm_query_int(&q, 0);
+        if (mdm_query_int(&q, 2) == 0) {
+            unused->cids[unused->n++] = mdm_query_int(&q, 0);
+        }
+    }
+    mdm_query_end(&q);
+    unused->more = rows == unused->limit;
+    return rc;
+}
+
+mdm_rc mdm_store_command_prune(mdm_tx_t *tx, int64_t cid, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_COMMAND_PRUNE, NULL, err, "i", cid);
+}
+
+/* ---- for people --------------------------------------------------------- */
+
+static bool read_queue_row(const mdm_query_t *q, mdm_arena_t *arena,
+                           mdm_queue_row_t *r)
+{
+    memset(r, 0, sizeof(*r));
+    r->qid = mdm_query_int(q, 0);
+    r->state = (mdm_queue_state_t)mdm_query_int(q, 3);
+    r->priority = (int)mdm_query_int(q, 4);
+    r->queued_at = mdm_query_int(q, 5);
+    r->not_before = mdm_query_int(q, 6);
+    r->expires = mdm_query_int(q, 7);
+    r->sent_at = mdm_query_int(q, 8);
+    r->sent_count = mdm_query_int(q, 9);
+    r->not_now_count = mdm_query_int(q, 10);
+    r->finished_at = mdm_query_int(q, 11);
+    r->damaged = mdm_query_int(q, 12) != 0;
+    return mdm_arena_str(arena, mdm_query_str(q, 1), &r->command_uuid) &&
+           mdm_arena_str(arena, mdm_query_str(q, 2), &r->request_type);
+}
+
+mdm_rc mdm_store_queue_list(mdm_tx_t *tx, const mdm_queue_filter_t *f,
+                            mdm_arena_t *arena, mdm_queue_row_t *rows,
+                            size_t *n_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *n_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_LIST, err, "iiiii", f->eid, f->after,
+                    (int64_t)f->first_state, (int64_t)f->last_state,
+                    (int64_t)f->limit);
+    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row &&
+           *n_r < f->limit) {
+        if (!read_queue_row(&q, arena, &rows[(*n_r)++])) {
+            rc = mdm_err_nomem(err);
+            break;
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
 }
 
 mdm_rc mdm_store_queue_waiting(mdm_tx_t *tx, int64_t eid, int64_t now_us,

@@ -15,7 +15,7 @@ GOOD = {
     "STATE_DIR": [["{dir}/state2"]],
     "STORE_CONNECTIONS": [["1"], ["8"]],
     "STORE_TIMEOUT": [["10s"], ["1m"], ["500ms"]],
-    "SECRET_KEY_FILE": [["{secret}"]],
+    "SECRET_KEY_FILE": [["{secret}"], ["{secret}", "{other_secret}"]],
     "DEVICE_CA_CERTIFICATE": [["{device_ca}"], ["{two_cas}"]],
     "DEVICE_IDENTITY": [["certificate"], ["signature"],
                         ["certificate", "signature"],
@@ -38,7 +38,10 @@ GOOD = {
     "PUSH_CONCURRENCY": [["1"], ["1000"]],
     "PUSH_RETRY": [["15s", "1h"], ["1s", "1s"]],
     "PUSH_TOPIC_CHANGE": [["on"], ["off"]],
+    "PUSH_REPEAT": [["4h"], ["1m"], ["off"]],
     "LEASE_TIME": [["15s"], ["1m"]],
+    "COMMAND_EXPIRATION": [["off"], ["30d"], ["1m"]],
+    "RESULT_RETENTION": [["90d"], ["1h"], ["off"]],
 }
 BAD = {
     "ENDPOINT": [["mdmx"], ["MDM api"], [""]],
@@ -47,7 +50,11 @@ BAD = {
     "STORE_CONNECTIONS": [["0"], ["-1"], ["four"], ["1000000"], ["4x"]],
     "STORE_TIMEOUT": [["soon"], ["-1s"], ["0s"], ["10y"], [""]],
     "SECRET_KEY_FILE": [["{missing}"], ["{short_secret}"],
-                        ["{open_secret}"]],
+                        ["{open_secret}"], ["{secret}", "{missing}"],
+                        ["{secret}", "{open_secret}"],
+                        ["{secret}", "{short_secret}"],
+                        ["{secret}", "{secret}"],
+                        ["{secret}", "{same_secret}"]],
     "DEVICE_CA_CERTIFICATE": [["{missing}"], ["{garbage}"], ["{push_key}"],
                               ["{dir}"]],
     "DEVICE_IDENTITY": [["header"], ["header="], ["header=a b"], ["tls"],
@@ -73,7 +80,10 @@ BAD = {
     "PUSH_CONCURRENCY": [["0"], ["-5"], ["many"]],
     "PUSH_RETRY": [["1h", "15s"], ["x", "1h"], ["0s", "0s"]],
     "PUSH_TOPIC_CHANGE": [["maybe"]],
+    "PUSH_REPEAT": [["0s"], ["59s"], ["never"], [""]],
     "LEASE_TIME": [["0s"], ["x"]],
+    "COMMAND_EXPIRATION": [["1s"], ["on"], ["4000d"], [""]],
+    "RESULT_RETENTION": [["59m"], ["forever"], ["0"], [""]],
 }
 # What must stand beside a directive for its good values.
 BESIDE = {"DEVICE_IDENTITY": [("/mdm", "TRUSTED_PROXY", "127.0.0.1")]}
@@ -111,6 +121,8 @@ def files(workdir, pki):
         "dir": base, "missing": os.path.join(base, "missing"),
         "garbage": make("garbage", "hello\n"),
         "secret": make("secret", "5a" * 32 + "\n"),
+        "other_secret": make("other-secret", "a5" * 32 + "\n"),
+        "same_secret": make("same-secret", "5A" * 32),
         "short_secret": make("short", "5a" * 16 + "\n"),
         "open_secret": make("open", "5a" * 32 + "\n", 0o644),
         "tokens": make("tokens", "# comment\n\nit:0123456789abcdef\n"),

@@ -143,7 +143,13 @@ static void test_values(void **state)
         {MDM_DIRECTIVE_PUSH_RETRY, "100ms 7d|15s 15s", "|1s|99ms 1h|2d 3d|"
                                                        "1s 8d|20s 10s|x y"},
         {MDM_DIRECTIVE_PUSH_TOPIC_CHANGE, "on|off", "|maybe"},
+        {MDM_DIRECTIVE_PUSH_REPEAT, "1m|4h|30d|off|OFF",
+         "|59s|31d|x|0|never|4h 5h"},
         {MDM_DIRECTIVE_LEASE_TIME, "1s|10m", "|999ms|601s|x"},
+        {MDM_DIRECTIVE_COMMAND_EXPIRATION, "1m|30d|3650d|off",
+         "|59s|3651d|x|0|off 1m"},
+        {MDM_DIRECTIVE_RESULT_RETENTION, "1h|90d|3650d|off|Off",
+         "|59m|3651d|x|0|-1h"},
     };
     world_t *w = *state;
     size_t i;
@@ -215,7 +221,10 @@ static void test_defaults(void **state)
     assert_true(m->push_policy.retry_min_us == 15 * MDM_SEC);
     assert_true(m->push_policy.retry_max_us == 3600 * MDM_SEC);
     assert_false(m->push_topic_change);
+    assert_true(m->push_policy.repeat_us == 4 * 3600 * MDM_SEC);
     assert_true(m->lease_life_us == 15 * MDM_SEC);
+    assert_int_equal(m->command_life_us, 0);
+    assert_true(m->result_retention_us == 90 * 86400 * MDM_SEC);
     assert_int_equal(mdm_config_state_dir(m)[0], '/');
     assert_false(mdm_config_is_endpoint(l));
     assert_false(mdm_config_is_endpoint(NULL));
@@ -447,11 +456,35 @@ static void test_secret_key(void **state)
                    "00112233445566778899aabbccddeeff\n");
     assert_int_equal(set(w, c, MDM_DIRECTIVE_SECRET_KEY_FILE, "key"), MDM_OK);
     assert_int_equal(c->secret_key[1], 0x11);
+    assert_null(c->former_key);
     mdm_config_free(&c);
+    testcert_write(w->dir, "old", NULL,
+                   "ff112233445566778899aabbccddeeff"
+                   "00112233445566778899aabbccddeeff\n");
+    c = mdm_config_new(MDM_SCOPE_MAIN, NULL, w->dir);
+    assert_int_equal(set(w, c, MDM_DIRECTIVE_SECRET_KEY_FILE, "key old"),
+                     MDM_OK);
+    assert_int_equal(c->secret_key[0], 0x00);
+    assert_int_equal(c->former_key[0], 0xff);
+    mdm_config_free(&c);
+    testcert_write(w->dir, "same", NULL,
+                   "00112233445566778899AABBCCDDEEFF"
+                   "00112233445566778899AABBCCDDEEFF\n");
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "key same"),
+                     MDM_ECONFIG);
+    assert_non_null(strstr(w->err.text, "the same"));
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "key none"),
+                     MDM_ECONFIG);
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE,
+                             "key old old"), MDM_ECONFIG);
     (void)snprintf(path, sizeof(path), "%s/key", w->dir);
     assert_int_equal(chmod(path, 0644), 0);
     assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "key"),
                      MDM_ECONFIG);
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "old key"),
+                     MDM_ECONFIG);
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_SECRET_KEY_FILE, "old"),
+                     MDM_OK);
 }
 
 static void test_trusted_proxies(void **state)

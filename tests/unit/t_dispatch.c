@@ -26,7 +26,8 @@ static mdm_dispatch_config_t base_config(mdm_store_t *store, const char *name)
                                .push_expiration_us = 3600 * MDM_SEC,
                                .push_timeout_us = 2 * MDM_SEC,
                                .push_concurrency = 10,
-                               .policy = {MDM_SEC, 60 * MDM_SEC},
+                               .policy = {.retry_min_us = MDM_SEC,
+                                          .retry_max_us = 60 * MDM_SEC},
                                .lease_life_us = 2 * MDM_SEC};
 
     return c;
@@ -81,19 +82,31 @@ static void test_one_leads_and_the_other_takes_over(void **state)
     mdm_store_free(&other);
 }
 
-static void test_push_off_never_leads(void **state)
+/* Without pushes the chores are done all the same, under a lease that is in
+ * nobody's way; the claims of one that does push are left alone. */
+static void test_push_off_does_chores_only(void **state)
 {
     world_t *w = *state;
     mdm_dispatch_config_t c = base_config(w->store, "off");
     mdm_dispatch_t *d;
 
     c.push = false;
+    enroll(w, "D", 'A');
+    (void)enqueue(w, "over", "D", 5);
+    db_run(w, "UPDATE queue SET expires = 1");
+    db_run(w, "UPDATE push SET due_at = 9000000000000000,"
+              " claimed_by = 'another'");
     assert_int_equal(mdm_dispatch_start(&c, &d, &w->err), MDM_OK);
     mdm_dispatch_seen(d, 1, 5);
-    assert_int_equal(mdm_store_open(w->store, &w->err), MDM_OK);
-    (void)usleep(1500000);
+    wait_for(w, "SELECT state FROM queue", MDM_QUEUE_EXPIRED);
     mdm_dispatch_stop(&d, MDM_SEC);
-    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM lease"), 0);
+    assert_int_equal(
+        db_int(w, "SELECT COUNT(*) FROM lease WHERE name = 'push'"), 0);
+    assert_int_equal(
+        db_int(w, "SELECT expires FROM lease WHERE name = 'chores'"), 0);
+    assert_int_equal(
+        db_int(w, "SELECT COUNT(*) FROM push WHERE claimed_by = 'another'"),
+        1);
 }
 
 static void test_adopts_a_file_certificate_and_keeps_the_push(void **state)
@@ -181,8 +194,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_one_leads_and_the_other_takes_over, world_setup,
             world_teardown),
-        cmocka_unit_test_setup_teardown(test_push_off_never_leads, world_setup,
-                                        world_teardown),
+        cmocka_unit_test_setup_teardown(test_push_off_does_chores_only,
+                                        world_setup, world_teardown),
         cmocka_unit_test_setup_teardown(
             test_adopts_a_file_certificate_and_keeps_the_push, world_setup,
             world_teardown),

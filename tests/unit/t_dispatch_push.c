@@ -65,7 +65,7 @@ static scene_t *scene(world_t *w, const int *script)
         .push_expiration_us = 3600 * MDM_SEC,
         .push_timeout_us = 10 * MDM_SEC,
         .push_concurrency = 10,
-        .policy = {MDM_SEC / 10, MDM_SEC},
+        .policy = {.retry_min_us = MDM_SEC / 10, .retry_max_us = MDM_SEC},
         .lease_life_us = 3 * MDM_SEC,
         .file_certs = s->pairs,
         .nfile_certs = 1,

@@ -22,7 +22,8 @@ typedef struct verdict_case {
     bool working;
 } verdict_case_t;
 
-static const mdm_push_policy_t policy = {15 * MDM_SEC, 3600 * MDM_SEC};
+static const mdm_push_policy_t policy = {15 * MDM_SEC, 3600 * MDM_SEC,
+                                         4 * 3600 * MDM_SEC};
 
 static mdm_push_judgement_t judge(mdm_apns_kind_t kind, int status,
                                   const char *reason, int64_t attempts)
@@ -76,6 +77,9 @@ static void test_judge_table(void **state)
         if (j.verdict == MDM_PUSH_RETRY && !j.suspend_topic) {
             assert_true(j.delay_us >= policy.retry_min_us);
         }
+        /* Only what was delivered is repeated for a silent device. */
+        assert_true(j.repeat_us ==
+                    (cases[i].status == 200 ? policy.repeat_us : 0));
     }
 }
 
@@ -122,9 +126,29 @@ static void test_judge_retry(void **state)
     j = judge(MDM_APNS_ANSWERED, 503, "Shutdown", 200);
     assert_int_equal(j.verdict, MDM_PUSH_DONE);
     assert_true(j.alarm);
+    assert_true(j.repeat_us == policy.repeat_us);
     /* A topic that is stopped says nothing about the push. */
     j = judge(MDM_APNS_ANSWERED, 403, "BadCertificate", 200);
     assert_int_equal(j.verdict, MDM_PUSH_RETRY);
+}
+
+static void test_repeat(void **state)
+{
+    mdm_apns_outcome_t o = {.kind = MDM_APNS_ANSWERED, .status = 200};
+    mdm_push_policy_t off = policy;
+    int64_t us;
+    uint32_t dice;
+
+    (void)state;
+    for (dice = 0; dice < 5000; dice += 7) {
+        us = mdm_push_judge(&o, 0, 0, &policy, dice).repeat_us;
+        assert_true(us >= policy.repeat_us &&
+                    us <= policy.repeat_us / 4 * 5);
+    }
+    assert_true(mdm_push_judge(&o, 0, 0, &policy, 1023).repeat_us >
+                policy.repeat_us / 5 * 6);
+    off.repeat_us = 0;
+    assert_int_equal(mdm_push_judge(&o, 0, 0, &off, 1023).repeat_us, 0);
 }
 
 static void test_backoff(void **state)
@@ -158,6 +182,7 @@ int main(void)
         cmocka_unit_test(test_judge_table),
         cmocka_unit_test(test_judge_gone),
         cmocka_unit_test(test_judge_retry),
+        cmocka_unit_test(test_repeat),
         cmocka_unit_test(test_backoff),
     };
 

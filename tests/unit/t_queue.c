@@ -225,7 +225,10 @@ static void test_push_at_not_before(void **state)
 
 static mdm_rc do_expire(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    return mdm_store_queue_expire(tx, *(int64_t *)arg, err);
+    int64_t eids[10];
+    size_t n;
+
+    return mdm_store_queue_expire(tx, *(int64_t *)arg, 10, eids, &n, err);
 }
 
 static mdm_rc do_is_expired(mdm_tx_t *tx, void *arg, mdm_err_t *err)

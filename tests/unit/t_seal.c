@@ -81,6 +81,101 @@ static void test_seal(void **state)
     mdm_arena_free(&arena);
 }
 
+/* Two keys: either opens, one closes, and a value tells which. */
+static void test_two_keys(void **state)
+{
+    static const unsigned char key_a[MDM_SEAL_KEY_LEN] = {1};
+    static const unsigned char key_b[MDM_SEAL_KEY_LEN] = {2};
+    mdm_arena_t *arena = mdm_arena_new(true);
+    mdm_str_t id;
+    mdm_seal_t *a = NULL;
+    mdm_seal_t *both = NULL;
+    mdm_str_t under_a;
+    mdm_str_t under_b;
+    mdm_str_t plain;
+    mdm_err_t err;
+
+    (void)state;
+    assert_int_equal(mdm_seal_new(key_a, &a, &err), MDM_OK);
+    assert_int_equal(mdm_seal_new(key_b, &both, &err), MDM_OK);
+    assert_null(mdm_seal_nth_id(both, 1));
+    assert_int_equal(mdm_seal_add(both, key_b, &err), MDM_ECONFIG);
+    assert_null(mdm_seal_nth_id(both, 1));
+    assert_int_equal(mdm_seal_add(both, key_a, &err), MDM_OK);
+    id = mdm_str_from(mdm_seal_id(a));
+    assert_string_equal(mdm_seal_nth_id(both, 1), id.s);
+    assert_string_equal(mdm_seal_id(both), mdm_seal_nth_id(both, 0));
+    assert_int_equal(mdm_seal_close(a, "t:1", MDM_STR("word"), arena,
+                                    &under_a, &err), MDM_OK);
+    assert_int_equal(mdm_seal_close(both, "t:1", MDM_STR("word"), arena,
+                                    &under_b, &err), MDM_OK);
+    assert_true(mdm_str_starts(under_a, "\002\357\170\032\347"));
+    assert_memory_equal(under_a.s, mdm_seal_mark(a).s, MDM_SEAL_MARK_LEN);
+    assert_memory_equal(under_b.s, mdm_seal_mark(both).s, MDM_SEAL_MARK_LEN);
+    assert_memory_not_equal(under_a.s, under_b.s, MDM_SEAL_MARK_LEN);
+    assert_int_equal(mdm_seal_open(both, "t:1", under_a, arena, &plain, &err),
+                     MDM_OK);
+    assert_true(mdm_str_is(plain, "word"));
+    assert_int_equal(mdm_seal_open(a, "t:1", under_b, arena, &plain, &err),
+                     MDM_EINTERNAL);
+    assert_non_null(strstr(err.text, "not known here"));
+    assert_false(mdm_seal_use(both, MDM_STR("")));
+    assert_false(mdm_seal_use(both, MDM_STR("ef781ae7")));
+    assert_true(mdm_seal_use(both, id));
+    assert_string_equal(mdm_seal_id(both), id.s);
+    assert_int_equal(mdm_seal_close(both, "t:1", MDM_STR("word"), arena,
+                                    &under_a, &err), MDM_OK);
+    assert_int_equal(mdm_seal_open(a, "t:1", under_a, arena, &plain, &err),
+                     MDM_OK);
+    assert_int_equal(mdm_seal_open(both, "t:1", under_b, arena, &plain, &err),
+                     MDM_OK);
+    mdm_seal_free(&a);
+    mdm_seal_free(&both);
+    mdm_arena_free(&arena);
+}
+
+/* Made by the first version of this module, under keys {1} and {2}. */
+static void test_version_1(void **state)
+{
+    static const char *const values[] = {
+        "01758fc9cef656e71c55149e3d0372cdce0c6c67864d2468830474d7df229265cdc6"
+        "d78822380a8b",
+        "0164a9d7342a9a048f43203b244017591d405aeddc697ac7135d78f96cff6e48ace6"
+        "6f86487a70e9"};
+    static const unsigned char keys[][MDM_SEAL_KEY_LEN] = {{1}, {2}, {3}};
+    mdm_arena_t *arena = mdm_arena_new(true);
+    unsigned char bytes[40];
+    mdm_str_t sealed = {(const char *)bytes, sizeof(bytes)};
+    mdm_seal_t *seal = NULL;
+    mdm_str_t plain;
+    mdm_err_t err;
+    size_t i;
+    int k;
+
+    (void)state;
+    for (i = 0; i < MDM_ARRAY_LEN(values); i++) {
+        assert_true(mdm_hex_decode(mdm_str_from(values[i]), bytes,
+                                   sizeof(bytes)));
+        for (k = 0; k < 3; k++) {
+            assert_int_equal(mdm_seal_new(keys[k], &seal, &err), MDM_OK);
+            assert_int_equal(mdm_seal_open(seal, "t:1", sealed, arena, &plain,
+                                           &err),
+                             (int)i == k ? MDM_OK : MDM_EINTERNAL);
+            /* As the second key, too. */
+            if (k != (int)i) {
+                assert_int_equal(mdm_seal_add(seal, keys[i], &err), MDM_OK);
+                assert_int_equal(mdm_seal_open(seal, "t:1", sealed, arena,
+                                               &plain, &err), MDM_OK);
+            }
+            assert_true(mdm_str_is(plain, "secret word"));
+            assert_int_equal(mdm_seal_open(seal, "t:2", sealed, arena, &plain,
+                                           &err), MDM_EINTERNAL);
+            mdm_seal_free(&seal);
+        }
+    }
+    mdm_arena_free(&arena);
+}
+
 static void put_file(const char *path, const char *text, mode_t mode)
 {
     FILE *f = fopen(path, "w");
@@ -197,6 +292,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seal),
+        cmocka_unit_test(test_two_keys),
+        cmocka_unit_test(test_version_1),
         cmocka_unit_test(test_key_file),
         cmocka_unit_test(test_obtain_key),
     };

@@ -440,7 +440,8 @@ static void check_plan(sqlite3 *db, mdm_stmt_t stmt)
         detail = (const char *)sqlite3_column_text(st, 3);
         rows++;
         /* A few rows, read by people only. */
-        if (stmt == MDM_SQL_PUSHCERT_LIST) {
+        if (stmt == MDM_SQL_PUSHCERT_LIST ||
+            stmt == MDM_SQL_PUSHCERT_KEY_ROWS) {
             continue;
         }
         if (strncmp(detail, "SCAN", 4) == 0 ||

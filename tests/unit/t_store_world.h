@@ -1,7 +1,8 @@
 /*
  * t_store_world.h - a store on an SQLite file in a directory of its own, and
  * short forms of what devices and operators do to it.  For t_store.c,
- * t_enroll.c, t_queue.c and t_outbox.c; one thread but where a test says so.
+ * t_enroll.c, t_queue.c, t_outbox.c, t_wake.c and others; one thread but where
+ * a test says so.
  * The file is looked at through SQLite itself, beside the code under test.
  */
 #ifndef T_STORE_WORLD_H
@@ -38,6 +39,7 @@ typedef struct world {
     mdm_err_t err;
     mdm_enroll_result_t enrolled; /* of the last check-in */
     mdm_queue_result_t taken;     /* of the last report */
+    int64_t push_repeat_us;       /* of stores that are made */
 } world_t;
 
 static inline mdm_store_t *world_store(world_t *w, int64_t timeout_us,
@@ -47,7 +49,8 @@ static inline mdm_store_t *world_store(world_t *w, int64_t timeout_us,
                                  .state_dir = w->dir,
                                  .secret_key = key,
                                  .connections = 4,
-                                 .timeout_us = timeout_us};
+                                 .timeout_us = timeout_us,
+                                 .push_repeat_us = w->push_repeat_us};
     mdm_store_t *store;
 
     assert_int_equal(mdm_store_new(&config, &store, &w->err), MDM_OK);

@@ -1,0 +1,236 @@
+/*
+ * mdm_chores.c - the table of chores, and how a slice's size is found.  See
+ * mdm_chores.h.
+ */
+#include "mdm_chores.h"
+
+#include <string.h>
+
+/* What a slice should take at most.  Slices shrink when they take longer:
+ * rows with large results take many times as long as others. */
+#define SLICE_US (50 * MDM_SEC / 1000)
+#define LIMIT_MIN 10
+#define LIMIT_FIRST 100
+#define LIMIT_MAX 1000
+#define RETRY_US (5 * MDM_SEC)
+
+/* ---- commands whose time is over ---------------------------------------- */
+
+static mdm_rc is_expired(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+
+    return mdm_store_queue_is_expired(tx, slice->now_us, &slice->more, err);
+}
+
+static mdm_rc expire(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+    int64_t eids[LIMIT_MAX];
+    size_t n = 0;
+    size_t i;
+    mdm_rc rc;
+
+    rc = mdm_store_queue_expire(tx, slice->now_us, slice->limit, eids, &n,
+                                err);
+    for (i = 0; rc == MDM_OK && i < n; i++) {
+        if (i == 0 || eids[i] != eids[i - 1]) {
+            rc = mdm_store_push_settle(tx, eids[i], err);
+        }
+    }
+    slice->more = n == slice->limit;
+    return rc;
+}
+
+static mdm_rc expire_commands(mdm_slice_t *slice, mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    rc = mdm_store_read(slice->config->store, is_expired, slice, err);
+    return rc == MDM_OK && slice->more
+               ? mdm_store_write(slice->config->store, expire, slice, err)
+               : rc;
+}
+
+/* ---- a new secret key ---------------------------------------------------- */
+
+static mdm_rc reseal(mdm_slice_t *slice, mdm_err_t *err)
+{
+    return mdm_store_reseal(slice->config->store, slice->limit, &slice->more,
+                            err);
+}
+
+/* ---- results and commands that are too old ------------------------------ */
+
+static int64_t oldest_kept(const mdm_slice_t *slice)
+{
+    return slice->now_us - slice->config->result_retention_us;
+}
+
+static mdm_rc is_old(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+
+    return mdm_store_results_is_old(tx, oldest_kept(slice), &slice->more,
+                                    err);
+}
+
+static mdm_rc prune_results(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+    size_t n = 0;
+    mdm_rc rc;
+
+    rc = mdm_store_results_prune(tx, oldest_kept(slice), slice->limit, &n,
+                                 err);
+    slice->more = n == slice->limit;
+    return rc;
+}
+
+static mdm_rc old_results(mdm_slice_t *slice, mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    if (slice->config->result_retention_us == 0) {
+        return MDM_OK;
+    }
+    rc = mdm_store_read(slice->config->store, is_old, slice, err);
+    return rc == MDM_OK && slice->more
+               ? mdm_store_write(slice->config->store, prune_results, slice,
+                                 err)
+               : rc;
+}
+
+static mdm_rc find_unused(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    return mdm_store_commands_unused(tx, arg, err);
+}
+
+static mdm_rc prune_unused(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    const mdm_unused_t *unused = arg;
+    mdm_rc rc = MDM_OK;
+    size_t i;
+
+    for (i = 0; rc == MDM_OK && i < unused->n; i++) {
+        rc = mdm_store_command_prune(tx, unused->cids[i], err);
+    }
+    return rc;
+}
+
+/* Walks over old commands: most went with their results, the others are
+ * those that some device has not answered yet. */
+static mdm_rc old_commands(mdm_slice_t *slice, mdm_err_t *err)
+{
+    int64_t cids[LIMIT_MAX];
+    mdm_unused_t unused = {.before_us = oldest_kept(slice),
+                           .limit = slice->limit,
+                           .mark = slice->mark,
+                           .cids = cids};
+    mdm_rc rc;
+
+    if (slice->config->result_retention_us == 0) {
+        return MDM_OK;
+    }
+    rc = mdm_store_read(slice->config->store, find_unused, &unused, err);
+    if (rc == MDM_OK && unused.n > 0) {
+        rc = mdm_store_write(slice->config->store, prune_unused, &unused,
+                             err);
+    }
+    slice->more = unused.more;
+    if (!slice->more) {
+        slice->mark[0] = 0;
+        slice->mark[1] = 0;
+    }
+    return rc;
+}
+
+/* ---- all ---------------------------------------------------------------- */
+
+static const struct {
+    const char *name; /* for the log */
+    int64_t interval_us;
+    mdm_chore_fn *slice;
+} table[] = {
+    {"expired commands", 5 * MDM_SEC, expire_commands},
+    {"a new secret key", 5 * MDM_SEC, reseal},
+    {"old results", 30 * MDM_SEC, old_results},
+    {"old commands", 300 * MDM_SEC, old_commands},
+};
+
+_Static_assert(MDM_ARRAY_LEN(table) <= MDM_CHORES_MAX, "too many chores");
+
+void mdm_chores_init(mdm_chores_t *c, const mdm_chores_config_t *config)
+{
+    size_t i;
+
+    memset(c, 0, sizeof(*c));
+    c->config = *config;
+    for (i = 0; i < MDM_ARRAY_LEN(table); i++) {
+        c->chores[i].limit = LIMIT_FIRST;
+    }
+}
+
+static size_t next_limit(size_t limit, int64_t took_us)
+{
+    if (took_us > SLICE_US) {
+        return limit / 2 > LIMIT_MIN ? limit / 2 : LIMIT_MIN;
+    }
+    if (took_us < SLICE_US / 4) {
+        return limit * 2 < LIMIT_MAX ? limit * 2 : LIMIT_MAX;
+    }
+    return limit;
+}
+
+static mdm_rc run_slice(mdm_chores_t *c, size_t i, int64_t mono_us,
+                        int64_t wall_us, mdm_err_t *err)
+{
+    mdm_slice_t slice = {.config = &c->config,
+                         .now_us = wall_us,
+                         .limit = c->chores[i].limit,
+                         .mark = c->chores[i].mark};
+    int64_t start = mdm_mono_us(NULL);
+    int64_t took;
+    mdm_rc rc;
+
+    rc = table[i].slice(&slice, err);
+    took = mdm_mono_us(NULL) - start;
+    if (rc != MDM_OK) {
+        c->chores[i].next_us = mono_us + RETRY_US;
+        return mdm_err_prefix(err, "%s", table[i].name);
+    }
+    if (slice.more) {
+        mdm_log_debug(c->config.log, "%s: a slice of %zu took %lld us",
+                      table[i].name, slice.limit, (long long)took);
+        /* The store belongs to the requests for at least half of the time. */
+        c->chores[i].limit = next_limit(slice.limit, took);
+        c->chores[i].next_us = mono_us + 2 * took;
+    } else {
+        c->chores[i].next_us = mono_us + table[i].interval_us;
+    }
+    return MDM_OK;
+}
+
+mdm_rc mdm_chores_step(mdm_chores_t *c, int64_t mono_us, int64_t wall_us,
+                       mdm_err_t *err)
+{
+    size_t i;
+
+    for (i = 0; i < MDM_ARRAY_LEN(table); i++) {
+        if (mono_us >= c->chores[i].next_us) {
+            return run_slice(c, i, mono_us, wall_us, err);
+        }
+    }
+    return MDM_OK;
+}
+
+int64_t mdm_chores_next(const mdm_chores_t *c)
+{
+    int64_t next = INT64_MAX;
+    size_t i;
+
+    for (i = 0; i < MDM_ARRAY_LEN(table); i++) {
+        next = c->chores[i].next_us < next ? c->chores[i].next_us : next;
+    }
+    return next;
+}
