@@ -88,6 +88,7 @@ void mdm_config_free(mdm_config_t **config)
 {
     if (*config != NULL) {
         mdm_trust_free(&(*config)->owned_trust);
+        mdm_jwt_key_free(&(*config)->owned_token_key);
         mdm_arena_free(&(*config)->arena);
         free(*config);
         *config = NULL;
@@ -136,6 +137,7 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
         *merged = *child;
         merged->arena = NULL;
         merged->owned_trust = NULL;
+        merged->owned_token_key = NULL;
     }
     /* MDMEndpoint stands alone: it is never inherited. */
     INHERIT(PLIST_LIMITS, plist_limits)
@@ -147,6 +149,9 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
     INHERIT(TRUSTED_PROXY, trusted_proxies)
     INHERIT(API_TOKEN_FILE, api_tokens)
     INHERIT(DEVICE_CA_CERTIFICATE, device_trust)
+    INHERIT(RETURN_TO_SERVICE, return_to_service)
+    INHERIT(TOKEN_SIGNER, token_key)
+    INHERIT(TOKEN_SIGNER, token_issuer)
     merged->set |= parent->set & ~(UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT);
 }
 
@@ -329,6 +334,9 @@ bool mdm_config_show(const mdm_config_t *c, mdm_directive_id_t id, char *dst,
         (void)snprintf(dst, cap, "%llds %llds",
                        (long long)c->push_policy.retry_min_us / sec,
                        (long long)c->push_policy.retry_max_us / sec);
+        return true;
+    case MDM_DIRECTIVE_DECLARATIVE_MANAGEMENT:
+        (void)snprintf(dst, cap, "%s", c->dm_url != NULL ? c->dm_url : "off");
         return true;
     case MDM_DIRECTIVE_LEASE_TIME:
         (void)snprintf(dst, cap, "%llds", (long long)c->lease_life_us / sec);

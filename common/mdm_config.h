@@ -6,6 +6,7 @@
 #define MDM_CONFIG_H
 
 #include "mdm.h"
+#include "mdm_jwt.h"
 #include "mdm_mem.h"
 #include "mdm_net.h"
 #include "mdm_plist.h"
@@ -59,6 +60,14 @@ typedef struct mdm_nets {
     size_t n;
 } mdm_nets_t;
 
+/* What a device is told that goes back into service. */
+typedef struct mdm_return_to_service {
+    mdm_str_t wifi_profile; /* absent: none */
+    mdm_str_t mdm_profile;  /* absent: none */
+    bool preserve_data_plan;
+    bool retry_enrollment;
+} mdm_return_to_service_t;
+
 struct mdm_config {
     mdm_scope_t scope;
     mdm_arena_t *arena; /* owns what the fields point to; NULL when merged */
@@ -78,9 +87,13 @@ struct mdm_config {
     bool retroactive_binding;
     bool migration;
     const mdm_nets_t *trusted_proxies; /* NULL: none */
+    const mdm_return_to_service_t *return_to_service; /* NULL: off */
     /* server */
     const mdm_trust_t *device_trust;
     mdm_trust_t *owned_trust; /* of this node, to be freed with it */
+    const mdm_jwt_key_t *token_key; /* NULL: no tokens are given */
+    mdm_jwt_key_t *owned_token_key; /* of this node, to be freed with it */
+    const char *token_issuer;       /* "iss": the server's UUID */
     /* main */
     const char *store;
     const char *state_dir;
@@ -102,6 +115,8 @@ struct mdm_config {
     int64_t lease_life_us;
     int64_t command_life_us;     /* 0: for ever */
     int64_t result_retention_us; /* 0: for ever */
+    const char *dm_url;    /* of declarative management; NULL: off */
+    mdm_str_t dm_hmac_key; /* absent: nothing is signed */
 };
 
 /* Applies one directive's arguments; mdm_config_set.c. */

@@ -83,6 +83,23 @@ mdm_rc mdm_config_read(mdm_config_t *c, const char *arg, mdm_str_t *text_r,
     return MDM_OK;
 }
 
+mdm_rc mdm_config_secret(mdm_config_t *c, const char *arg,
+                         mdm_str_t *secret_r, mdm_err_t *err)
+{
+    mdm_str_t text;
+    mdm_rc rc;
+
+    rc = mdm_config_read(c, arg, &text, err);
+    if (rc == MDM_OK) {
+        *secret_r = mdm_str_split(&text, '\n');
+        if (secret_r->n > 0 && text.s != NULL &&
+            secret_r->s[secret_r->n - 1] == '\r') {
+            secret_r->n--;
+        }
+    }
+    return rc;
+}
+
 mdm_rc mdm_config_flag(const char *arg, bool *value, mdm_err_t *err)
 {
     mdm_str_t s = mdm_str_from(arg);

@@ -1,7 +1,8 @@
 /*
  * mdm_config_int.h - between the files that read directives' arguments:
  * mdm_config_set.c (which directive goes where), mdm_config_arg.c (kinds of
- * arguments), mdm_config_push.c and mdm_config_device.c (groups).
+ * arguments), mdm_config_push.c, mdm_config_device.c and
+ * mdm_config_services.c (groups).
  */
 #ifndef MDM_CONFIG_INT_H
 #define MDM_CONFIG_INT_H
@@ -15,6 +16,9 @@ mdm_rc mdm_config_apply_push(mdm_config_t *config, mdm_directive_id_t id,
 mdm_rc mdm_config_apply_device(mdm_config_t *config, mdm_directive_id_t id,
                                int argc, const char *const *argv,
                                mdm_err_t *err) MDM_USE_RESULT;
+mdm_rc mdm_config_apply_services(mdm_config_t *config, mdm_directive_id_t id,
+                                 int argc, const char *const *argv,
+                                 mdm_err_t *err) MDM_USE_RESULT;
 
 /* The error for a wrong word: `expected` completes "give ...". */
 mdm_rc mdm_config_bad(mdm_err_t *err, const char *arg, const char *expected);
@@ -25,6 +29,10 @@ mdm_rc mdm_config_path(mdm_config_t *config, const char *arg,
  * wipes. */
 mdm_rc mdm_config_read(mdm_config_t *config, const char *arg,
                        mdm_str_t *text_r, mdm_err_t *err) MDM_USE_RESULT;
+/* A file that holds one secret: its first line without the newline (LF or
+ * CRLF), in the node's arena; may be empty. */
+mdm_rc mdm_config_secret(mdm_config_t *config, const char *arg,
+                         mdm_str_t *secret_r, mdm_err_t *err) MDM_USE_RESULT;
 /* "on" or "off". */
 mdm_rc mdm_config_flag(const char *arg, bool *value_r, mdm_err_t *err)
     MDM_USE_RESULT;

@@ -12,6 +12,7 @@
 #include "mdm_dispatch.h"
 #include "mdm_http.h"
 #include "mdm_store.h"
+#include "mdm_upstream.h"
 
 /* Kinds of lines that a fault may bring with every request. */
 typedef enum mdm_repeat {
@@ -21,6 +22,7 @@ typedef enum mdm_repeat {
     MDM_REPEAT_TOPIC,
     MDM_REPEAT_API,
     MDM_REPEAT_REPORT,
+    MDM_REPEAT_UPSTREAM,
     MDM_REPEAT_COUNT
 } mdm_repeat_t;
 
@@ -30,6 +32,7 @@ struct mdm_server {
     pid_t started_by; /* 0: not started */
     mdm_store_t *store;
     mdm_dispatch_t *dispatch;
+    mdm_upstream_t *upstream; /* NULL: declarative management is off */
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t idle;   /* no request is running */
     unsigned running;

@@ -13,6 +13,10 @@
 #include "mdm_device.h"
 #include "mdm_thread.h"
 
+/* Both are less than the 60 seconds that nginx's timer gives a request. */
+#define UPSTREAM_CONNECT_US (5 * MDM_SEC)
+#define UPSTREAM_TOTAL_US (20 * MDM_SEC)
+
 const char *mdm_version(void)
 {
     return MDM_VERSION;
@@ -60,6 +64,21 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
     return mdm_dispatch_start(&config, &s->dispatch, err);
 }
 
+static mdm_rc start_upstream(mdm_server_t *s, mdm_err_t *err)
+{
+    mdm_upstream_config_t config = {
+        .url = s->config->dm_url,
+        .hmac_key = s->config->dm_hmac_key,
+        .connect_us = UPSTREAM_CONNECT_US,
+        .total_us = UPSTREAM_TOTAL_US,
+        .stopping = s->host->stopping,
+        .stopping_ctx = s->host->ctx,
+    };
+
+    return config.url != NULL ? mdm_upstream_new(&config, &s->upstream, err)
+                              : MDM_OK;
+}
+
 mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err)
 {
     const mdm_config_t *c = server->config;
@@ -77,9 +96,13 @@ mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err)
 
     rc = mdm_store_new(&config, &server->store, err);
     if (rc == MDM_OK) {
+        rc = start_upstream(server, err); /* before there is a thread */
+    }
+    if (rc == MDM_OK) {
         rc = start_dispatch(server, err);
     }
     if (rc != MDM_OK) {
+        mdm_upstream_free(&server->upstream);
         mdm_store_free(&server->store);
         return rc;
     }
@@ -125,6 +148,7 @@ void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
         return;
     }
     mdm_dispatch_retire(server->dispatch);
+    mdm_upstream_stop(server->upstream);
     if (!wait_for_requests(server, until)) {
         /* The process ends under them: they keep store and dispatcher, but
          * no thread of ours outlives the host's memory.  What they do not
@@ -133,6 +157,7 @@ void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
         return;
     }
     mdm_dispatch_stop(&server->dispatch, until - mdm_mono_us(NULL));
+    mdm_upstream_free(&server->upstream);
     mdm_store_free(&server->store);
     server->started_by = 0;
 }

@@ -2,104 +2,11 @@
  * t_config.c - every directive with good and bad values, defaults, scopes,
  * inheritance, the files that directives name, and the checks at the end.
  */
-#include "testcert.h"
+#include "t_config_world.h"
 
-#include <ftw.h>
-#include <unistd.h>
-
-#include "mdm_config.h"
 #include "mdm_str.h"
 
 #define TOPIC "com.apple.mgmt.External.1"
-
-typedef struct world {
-    char dir[32];
-    mdm_err_t err;
-    unsigned warnings;
-    char warning[1100];
-} world_t;
-
-static int remove_one(const char *path, const struct stat *st, int flag,
-                      struct FTW *ftw)
-{
-    (void)st;
-    (void)flag;
-    (void)ftw;
-    return remove(path);
-}
-
-static int setup(void **state)
-{
-    world_t *w = calloc(1, sizeof(*w));
-
-    assert_non_null(w);
-    (void)snprintf(w->dir, sizeof(w->dir), "/tmp/t_config.XXXXXX");
-    assert_non_null(mkdtemp(w->dir));
-    *state = w;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    world_t *w = *state;
-
-    (void)nftw(w->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    free(w);
-    return 0;
-}
-
-static bool log_on(void *ctx, mdm_level_t level)
-{
-    (void)ctx;
-    return level <= MDM_LOG_WARNING;
-}
-
-static void log_write(void *ctx, mdm_level_t level, const char *file,
-                      int line, const char *msg)
-{
-    world_t *w = ctx;
-
-    (void)level;
-    (void)file;
-    (void)line;
-    w->warnings++;
-    (void)snprintf(w->warning, sizeof(w->warning), "%s", msg);
-}
-
-/* Arguments separated by blanks. */
-static mdm_rc set(world_t *w, mdm_config_t *c, mdm_directive_id_t id,
-                  const char *args)
-{
-    const char *argv[80];
-    char text[8192];
-    char *save = text;
-    char *word;
-    int argc = 0;
-
-    (void)snprintf(text, sizeof(text), "%s", args);
-    while (args[0] != '\0' && argc < 80 &&
-           (word = strsep(&save, " ")) != NULL) {
-        argv[argc++] = word;
-    }
-    mdm_err_clear(&w->err);
-    return mdm_config_set(c, id, argc, argv, &w->err);
-}
-
-/* One directive alone in a new node of its scope. */
-static mdm_rc try_one(world_t *w, mdm_directive_id_t id, const char *args)
-{
-    size_t n;
-    mdm_config_t *c = mdm_config_new(mdm_directives(&n)[id].scope, "/mdm",
-                                     w->dir);
-    mdm_rc rc;
-
-    assert_non_null(c);
-    rc = set(w, c, id, args);
-    mdm_config_free(&c);
-    assert_null(c);
-    assert_int_equal(rc == MDM_OK, w->err.text[0] == '\0');
-    return rc;
-}
 
 static void test_values(void **state)
 {
@@ -150,6 +57,20 @@ static void test_values(void **state)
          "|59s|3651d|x|0|off 1m"},
         {MDM_DIRECTIVE_RESULT_RETENTION, "1h|90d|3650d|off|Off",
          "|59m|3651d|x|0|-1h"},
+        {MDM_DIRECTIVE_DECLARATIVE_MANAGEMENT,
+         "off|OFF|http://h|https://dm.example.com:8443/v1/dm/|http://[::1]:1",
+         "|builtin|builtin hmac=x|on|h|file:///x|ftp://h/|http://u:p@h/|"
+         "http://h/?x|http://h:0|off hmac=x|http://h/ x|http://h/ hmac=|"
+         "http://h/ hmac|http://h/ hmac=missing|http://h/ hmac=a hmac=b"},
+        {MDM_DIRECTIVE_TOKEN_SIGNER, NULL,
+         "|key|missing 677cab70-fe18-11e2-b778-0800200c9a66"},
+        {MDM_DIRECTIVE_RETURN_TO_SERVICE,
+         "off|on|ON|on preserve-data-plan|on retry-enrollment "
+         "preserve-data-plan",
+         "|yes|off retry-enrollment|on x|on wifi-profile|on wifi-profile=|"
+         "on wifi-profile=missing|on mdm-profile=missing|on "
+         "retry-enrollment retry-enrollment|on preserve-data-plan=1|"
+         "on a b c d e"},
     };
     world_t *w = *state;
     size_t i;
@@ -609,8 +530,6 @@ static void test_checks(void **state)
     testcert_free(&ca);
     testcert_free(&old);
 }
-
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
