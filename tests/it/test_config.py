@@ -1,11 +1,21 @@
 """Configuration: every directive of the table in both servers, good and bad
 values, texts that help, and a test that touches nothing."""
 import os
+import plistlib
+import subprocess
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from mdmtest import deftable
 
 TABLE = deftable.directives()
+
+PROFILE = plistlib.dumps({
+    "PayloadType": "Configuration", "PayloadVersion": 1,
+    "PayloadIdentifier": "org.example.wifi", "PayloadContent": [],
+    "PayloadUUID": "2F0D0C5B-3B7B-4D7C-9D0C-0B6E0B1C2D3E"}).decode()
+SERVER_UUID = "677cab70-fe18-11e2-b778-0800200c9a66"
 
 # Per directive: settings that must be accepted and settings that must be
 # refused.  "{name}" stands for files that prepare() makes.
@@ -42,6 +52,15 @@ GOOD = {
     "LEASE_TIME": [["15s"], ["1m"]],
     "COMMAND_EXPIRATION": [["off"], ["30d"], ["1m"]],
     "RESULT_RETENTION": [["90d"], ["1h"], ["off"]],
+    "DECLARATIVE_MANAGEMENT": [
+        ["http://127.0.0.1:9000/v1"], ["off"],
+        ["https://dm.example.com", "hmac={hmac}"]],
+    "TOKEN_SIGNER": [["{rsa_key}", SERVER_UUID],
+                     ["{rsa_key}", SERVER_UUID.upper()]],
+    "RETURN_TO_SERVICE": [
+        ["on"], ["off"], ["on", "wifi-profile={profile}"],
+        ["on", "wifi-profile={signed_profile}", "mdm-profile={profile}",
+         "preserve-data-plan", "retry-enrollment"]],
 }
 BAD = {
     "ENDPOINT": [["mdmx"], ["MDM api"], [""]],
@@ -84,6 +103,21 @@ BAD = {
     "LEASE_TIME": [["0s"], ["x"]],
     "COMMAND_EXPIRATION": [["1s"], ["on"], ["4000d"], [""]],
     "RESULT_RETENTION": [["59m"], ["forever"], ["0"], [""]],
+    "DECLARATIVE_MANAGEMENT": [
+        ["builtin"], ["on"], [""], ["file:///etc/passwd"], ["ftp://h/x"],
+        ["http://"], ["http://user:word@h/"], ["http://h/?x=1"],
+        ["http://h/", "key={hmac}"], ["http://h/", "hmac={missing}"],
+        ["http://h/", "hmac={short_hmac}"], ["off", "hmac={hmac}"]],
+    "TOKEN_SIGNER": [
+        ["{missing}", SERVER_UUID], ["{garbage}", SERVER_UUID],
+        ["{rsa_key}", "not-a-uuid"], ["{rsa_key}", SERVER_UUID + "0"],
+        ["{small_key}", SERVER_UUID], ["{ec_key}", SERVER_UUID],
+        ["{sealed_key}", SERVER_UUID], ["{device_ca}", SERVER_UUID]],
+    "RETURN_TO_SERVICE": [
+        ["yes"], [""], ["off", "retry-enrollment"], ["on", "on"],
+        ["on", "wifi-profile={missing}"], ["on", "wifi-profile={garbage}"],
+        ["on", "mdm-profile={push_cert}"], ["on", "mdm-profile={dir}"],
+        ["on", "retry-enrollment", "retry-enrollment"]],
 }
 # What must stand beside a directive for its good values.
 BESIDE = {"DEVICE_IDENTITY": [("/mdm", "TRUSTED_PROXY", "127.0.0.1")]}
@@ -99,6 +133,28 @@ def write(path, text, mode=0o600):
     with open(path, "w", encoding="ascii") as f:
         f.write(text)
     os.chmod(path, mode)
+    return path
+
+
+def private_key(bits, password=None):
+    """PEM text of an RSA key, or of an EC key without bits."""
+    key = ec.generate_private_key(ec.SECP256R1()) if bits is None \
+        else rsa.generate_private_key(65537, bits)
+    sealed = serialization.BestAvailableEncryption(password) if password \
+        else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM,
+                             serialization.PrivateFormat.PKCS8,
+                             sealed).decode()
+
+
+def sign_profile(base, signer):
+    """PROFILE as CMS in DER, made by the openssl program."""
+    path = os.path.join(base, "signed-profile")
+    subprocess.run(
+        ["openssl", "smime", "-sign", "-nodetach", "-outform", "DER",
+         "-signer", signer.cert_file, "-inkey", signer.key_file,
+         "-in", os.path.join(base, "profile"), "-out", path],
+        check=True, capture_output=True)
     return path
 
 
@@ -131,6 +187,14 @@ def files(workdir, pki):
         "bad_tokens": make("bad-tokens", "justaword\n"),
         "bad_scope_tokens": make("bad-scope", f"x:push:{digest}\n"),
         "two_cas": make("two-cas", cas),
+        "hmac": make("hmac", "0123456789abcdef0123456789abcdef\n"),
+        "short_hmac": make("short-hmac", "0123456789abcde\n"),
+        "rsa_key": make("rsa-key", private_key(2048)),
+        "small_key": make("small-key", private_key(1024)),
+        "ec_key": make("ec-key", private_key(None)),
+        "sealed_key": make("sealed-key", private_key(2048, b"word")),
+        "profile": make("profile", PROFILE),
+        "signed_profile": sign_profile(base, device),
         "device_ca": pki.device_ca.cert_file,
         "server_ca": pki.server_ca.cert_file,
         "push_cert": push.cert_file, "push_key": push.key_file,
