@@ -5,10 +5,12 @@
  * Life: the parent process parses configuration into mdm_config_t nodes and
  * makes an mdm_server_t; a worker process starts it after the fork, hands it
  * requests from threads that may block, and stops it.  The parent opens no
- * database, starts no thread and makes no file.
+ * database, starts no thread and makes nothing but the state directory.
  */
 #ifndef MDM_H
 #define MDM_H
+
+#include <sys/types.h>
 
 #include "mdm_base.h"
 #include "mdm_err.h"
@@ -105,9 +107,11 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
                                  const mdm_log_t *log, mdm_err_t *err)
     MDM_USE_RESULT;
 
-/* State directory of the main node: absolute path, borrowed.  The parent
- * (root) makes it before it forks: mode 0700, owned by the workers' user. */
-const char *mdm_config_state_dir(const mdm_config_t *main);
+/* Makes the state directory of the main node, mode 0700; one that exists is
+ * left as it is.  For the parent before it forks: when it is root the
+ * directory becomes that of the workers' user.  MDM_ECONFIG. */
+mdm_rc mdm_config_make_state_dir(const mdm_config_t *main, uid_t user,
+                                 gid_t group, mdm_err_t *err) MDM_USE_RESULT;
 /* Does any endpoint exist?  Set by mdm_config_check_endpoint(); a server
  * without one is not started. */
 bool mdm_config_in_use(const mdm_config_t *main);

@@ -261,11 +261,6 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
     return MDM_OK;
 }
 
-const char *mdm_config_state_dir(const mdm_config_t *main)
-{
-    return main->state_dir;
-}
-
 bool mdm_config_in_use(const mdm_config_t *main)
 {
     return *main->in_use;

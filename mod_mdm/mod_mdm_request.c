@@ -344,8 +344,13 @@ static void request_fill(request_rec *r, const body_t *body,
     request->accept = header(r, "Accept");
     request->authorization = header(r, "Authorization");
     request->key_passphrase = header(r, "X-Key-Passphrase");
+    request->signature = header(r, "Mdm-Signature");
+    if (mdm_config_identity_header(request->location) != NULL)
+        request->identity_header =
+            header(r, mdm_config_identity_header(request->location));
     request->client_cert = client_cert(r);
     request->peer = text(r->useragent_ip);
+    request->neighbor = text(r->connection->client_ip); /* no mod_remoteip */
     request->body_size = body->size;
     request->body_fd = -1;
     if (body->file != NULL && apr_os_file_get(&fd, body->file) == APR_SUCCESS)

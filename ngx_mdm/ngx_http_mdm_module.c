@@ -9,9 +9,6 @@
  */
 #include "ngx_http_mdm.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
 /* What pushes in flight get to finish when the worker exits.  On a fast stop
  * the master kills workers after about a second. */
 #define NGX_HTTP_MDM_GRACE (5 * MDM_SEC)
@@ -182,35 +179,6 @@ static ngx_int_t ngx_http_mdm_postconfiguration(ngx_conf_t *cf)
     return NGX_OK;
 }
 
-/* Makes the state directory for the workers' user while we are root, who may
- * write where they may not.  One that exists is left as it is. */
-static void ngx_http_mdm_make_state_dir(ngx_cycle_t *cycle, const char *path)
-{
-    ngx_core_conf_t *ccf =
-        (ngx_core_conf_t *)ngx_get_conf(cycle->conf_ctx, ngx_core_module);
-    int fd;
-
-    if (mkdir(path, 0700) == -1) {
-        if (ngx_errno != NGX_EEXIST) {
-            ngx_log_error(NGX_LOG_ERR, cycle->log, ngx_errno,
-                          "\"mdm_state_dir\": mkdir() \"%s\" failed", path);
-        }
-        return;
-    }
-    if (geteuid() != 0) {
-        return;
-    }
-    /* by descriptor: the name may lead elsewhere by now */
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd == -1 || fchown(fd, ccf->user, ccf->group) == -1) {
-        ngx_log_error(NGX_LOG_ERR, cycle->log, ngx_errno,
-                      "\"mdm_state_dir\": chown() \"%s\" failed", path);
-    }
-    if (fd != -1) {
-        (void)close(fd);
-    }
-}
-
 /* Asked by the core's thread. */
 static bool ngx_http_mdm_stopping(void *ctx)
 {
@@ -230,6 +198,8 @@ static ngx_int_t ngx_http_mdm_init_module(ngx_cycle_t *cycle)
 {
     ngx_http_mdm_main_conf_t *mmcf =
         ngx_http_cycle_get_module_main_conf(cycle, ngx_http_mdm_module);
+    ngx_core_conf_t *ccf =
+        (ngx_core_conf_t *)ngx_get_conf(cycle->conf_ctx, ngx_core_module);
     ngx_pool_cleanup_t *cln;
     mdm_err_t err;
 
@@ -237,9 +207,6 @@ static ngx_int_t ngx_http_mdm_init_module(ngx_cycle_t *cycle)
         || !mdm_config_in_use(mmcf->node.config)) {
         return NGX_OK;
     }
-    ngx_http_mdm_make_state_dir(cycle,
-                                mdm_config_state_dir(mmcf->node.config));
-
     mmcf->log.log = cycle->log;
     mmcf->host.log = ngx_http_mdm_process_log(&mmcf->log);
     mmcf->host.stopping = ngx_http_mdm_stopping;
@@ -252,6 +219,13 @@ static ngx_int_t ngx_http_mdm_init_module(ngx_cycle_t *cycle)
     cln->handler = ngx_http_mdm_server_cleanup;
     cln->data = mmcf;
 
+    mdm_err_clear(&err);
+    if (mdm_config_make_state_dir(mmcf->node.config, ccf->user, ccf->group,
+                                  &err)
+        != MDM_OK) {
+        mdm_log_err(&mmcf->host.log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
+                    &err);
+    }
     mdm_err_clear(&err);
     if (mdm_server_new(mmcf->node.config, &mmcf->host, &mmcf->server, &err)
         != MDM_OK) {
