@@ -55,6 +55,10 @@ static void service_new(apr_pool_t *pconf, mod_mdm_service_t *service)
     if (!service->threaded)
         mdm_log_msg(&service->host.log, MDM_LOG_WARNING, MDM_MSG_MPM_PREFORK,
                     "the MPM %s has one thread a process", ap_show_mpm());
+    if (mdm_config_make_state_dir(service->main, ap_unixd_config.user_id,
+                                  ap_unixd_config.group_id, &err) != MDM_OK)
+        mdm_log_err(&service->host.log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
+                    &err);
     if (mdm_server_new(service->main, &service->host, &service->server,
                        &err) != MDM_OK) {
         mdm_log_err(&service->host.log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
@@ -69,18 +73,14 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                        server_rec *s)
 {
     mod_mdm_service_t *service = mod_mdm_service;
-    mdm_log_t log = mod_mdm_log_server(s);
-    mdm_err_t err = {MDM_OK, 0, ""};
 
     (void)plog;
     (void)ptemp;
+    (void)s;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG)
         return OK; /* the dry run */
     if (!mdm_config_in_use(service->main))
         return OK;
-    if (mdm_config_make_state_dir(service->main, ap_unixd_config.user_id,
-                                  ap_unixd_config.group_id, &err) != MDM_OK)
-        mdm_log_err(&log, MDM_LOG_ERROR, MDM_MSG_START_FAILED, &err);
     service_new(pconf, service);
     return OK;
 }

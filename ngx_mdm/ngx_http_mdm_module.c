@@ -79,11 +79,8 @@ static char *ngx_http_mdm_merge_srv_conf(ngx_conf_t *cf, void *parent,
     ngx_http_mdm_srv_conf_t *prev = parent;
     ngx_http_mdm_srv_conf_t *conf = child;
 
-    if (ngx_http_mdm_node_merge(cf, MDM_SCOPE_SERVER, &prev->node, &conf->node)
-        != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-    return NGX_CONF_OK;
+    return ngx_http_mdm_node_merge(cf, MDM_SCOPE_SERVER, &prev->node,
+                                   &conf->node);
 }
 
 static void *ngx_http_mdm_create_loc_conf(ngx_conf_t *cf)
@@ -106,7 +103,7 @@ static char *ngx_http_mdm_init_endpoint(ngx_conf_t *cf,
     ngx_http_mdm_srv_conf_t *mscf =
         ngx_http_conf_get_module_srv_conf(cf, ngx_http_mdm_module);
     ngx_http_mdm_log_ctx_t ctx = {cf->log, &mlcf->node};
-    mdm_log_t log = ngx_http_mdm_process_log(&ctx);
+    mdm_log_t log = ngx_http_mdm_log(&ctx);
     mdm_err_t err;
     mdm_rc rc;
 
@@ -123,6 +120,7 @@ static char *ngx_http_mdm_init_endpoint(ngx_conf_t *cf,
         ngx_http_mdm_conf_error(cf, &mlcf->node, &err);
         return NGX_CONF_ERROR;
     }
+    ngx_http_mdm_check_host(cf, mlcf->node.config, &log);
     if (mlcf->thread_pool == NULL) {
         mlcf->thread_pool = ngx_thread_pool_add(cf, NULL);
     }
@@ -141,7 +139,7 @@ static char *ngx_http_mdm_merge_loc_conf(ngx_conf_t *cf, void *parent,
     ngx_conf_merge_ptr_value(conf->thread_pool, prev->thread_pool, NULL);
     if (ngx_http_mdm_node_merge(cf, MDM_SCOPE_LOCATION, &prev->node,
                                 &conf->node)
-        != NGX_OK) {
+        != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
     if (clcf->noname) {
@@ -167,7 +165,7 @@ static ngx_int_t ngx_http_mdm_postconfiguration(ngx_conf_t *cf)
     ngx_http_mdm_main_conf_t *mmcf =
         ngx_http_conf_get_module_main_conf(cf, ngx_http_mdm_module);
     ngx_http_mdm_log_ctx_t ctx = {cf->log, NULL};
-    mdm_log_t log = ngx_http_mdm_process_log(&ctx);
+    mdm_log_t log = ngx_http_mdm_log(&ctx);
     mdm_err_t err;
 
     mdm_err_clear(&err);
@@ -208,7 +206,7 @@ static ngx_int_t ngx_http_mdm_init_module(ngx_cycle_t *cycle)
         return NGX_OK;
     }
     mmcf->log.log = cycle->log;
-    mmcf->host.log = ngx_http_mdm_process_log(&mmcf->log);
+    mmcf->host.log = ngx_http_mdm_log(&mmcf->log);
     mmcf->host.stopping = ngx_http_mdm_stopping;
     mmcf->host.name = NGINX_VER;
 

@@ -20,7 +20,7 @@ typedef struct {
     mdm_request_t         in;
     mdm_response_t        out;
     mdm_log_t             log;
-    ngx_http_mdm_lines_t  lines;
+    mdm_log_lines_t       lines;
     u_char               *body;    /* a copy; NULL: in.body is borrowed */
     u_char               *cert;    /* from i2d_X509() */
     unsigned              done:1;  /* `out` may be sent */
@@ -33,7 +33,7 @@ static void ngx_http_mdm_job_free(void *data)
     ngx_http_mdm_job_t *job = data;
 
     mdm_response_clear(&job->out);
-    free(job->lines.text);
+    mdm_log_lines_flush(&job->lines, NULL);
     free(job->body);
 #if (NGX_HTTP_SSL)
     OPENSSL_free(job->cert);
@@ -56,20 +56,12 @@ static ngx_http_mdm_job_t *ngx_http_mdm_job_new(ngx_http_request_t *r)
     return job;
 }
 
-static ngx_int_t ngx_http_mdm_send_headers(ngx_http_request_t *r,
+static ngx_int_t ngx_http_mdm_push_headers(ngx_http_request_t *r,
                                            const mdm_response_t *out)
 {
     ngx_table_elt_t *h;
     size_t i;
 
-    r->headers_out.status = (ngx_uint_t)out->status;
-    r->headers_out.content_length_n = (off_t)out->body.n;
-    if (out->content_type != NULL) {
-        r->headers_out.content_type.data = (u_char *)out->content_type;
-        r->headers_out.content_type.len = ngx_strlen(out->content_type);
-        r->headers_out.content_type_len = r->headers_out.content_type.len;
-        r->headers_out.content_type_lowcase = NULL;
-    }
     for (i = 0; i < out->nheaders; i++) {
         h = ngx_list_push(&r->headers_out.headers);
         if (h == NULL) {
@@ -84,6 +76,23 @@ static ngx_int_t ngx_http_mdm_send_headers(ngx_http_request_t *r,
         if (ngx_strcasecmp(h->key.data, (u_char *)"WWW-Authenticate") == 0) {
             r->headers_out.www_authenticate = h;
         }
+    }
+    return NGX_OK;
+}
+
+static ngx_int_t ngx_http_mdm_send_headers(ngx_http_request_t *r,
+                                           const mdm_response_t *out)
+{
+    r->headers_out.status = (ngx_uint_t)out->status;
+    r->headers_out.content_length_n = (off_t)out->body.n;
+    if (out->content_type != NULL) {
+        r->headers_out.content_type.data = (u_char *)out->content_type;
+        r->headers_out.content_type.len = ngx_strlen(out->content_type);
+        r->headers_out.content_type_len = r->headers_out.content_type.len;
+        r->headers_out.content_type_lowcase = NULL;
+    }
+    if (ngx_http_mdm_push_headers(r, out) != NGX_OK) {
+        return NGX_ERROR;
     }
     /* what was done is done: no 412 for an If-Match */
     r->disable_not_modified = 1;
@@ -116,6 +125,19 @@ static ngx_int_t ngx_http_mdm_send(ngx_http_request_t *r,
     return ngx_http_output_filter(r, &cl);
 }
 
+/* For want of a job: nginx's own page, but devices are told when to come
+ * back.  The list of headers begins with room for some. */
+static ngx_int_t ngx_http_mdm_unavailable(ngx_http_request_t *r)
+{
+    mdm_response_t out;
+
+    mdm_response_refuse(&out, NGX_HTTP_SERVICE_UNAVAILABLE);
+    if (ngx_http_mdm_push_headers(r, &out) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return NGX_HTTP_SERVICE_UNAVAILABLE;
+}
+
 ngx_int_t ngx_http_mdm_handler(ngx_http_request_t *r)
 {
     ngx_http_mdm_main_conf_t *mmcf =
@@ -134,7 +156,7 @@ ngx_int_t ngx_http_mdm_handler(ngx_http_request_t *r)
     }
     job = ngx_http_mdm_job_new(r);
     if (job == NULL) {
-        return NGX_HTTP_SERVICE_UNAVAILABLE;
+        return ngx_http_mdm_unavailable(r);
     }
     if (!mmcf->started) {
         refused = NGX_HTTP_SERVICE_UNAVAILABLE;
@@ -339,9 +361,10 @@ static ngx_int_t ngx_http_mdm_take_request(ngx_http_request_t *r,
         ngx_http_get_module_srv_conf(r, ngx_http_mdm_module);
     ngx_http_mdm_loc_conf_t *mlcf =
         ngx_http_get_module_loc_conf(r, ngx_http_mdm_module);
+    ngx_http_mdm_log_ctx_t ctx = {r->connection->log, NULL};
+    mdm_log_t log = ngx_http_mdm_log(&ctx);
 
-    job->lines.level = r->connection->log->log_level;
-    job->log = ngx_http_mdm_request_log(&job->lines);
+    job->log = mdm_log_lines_init(&job->lines, &log);
     job->in.log = &job->log;
     job->in.server = mscf->node.config;
     job->in.location = mlcf->node.config;
@@ -370,6 +393,8 @@ static void ngx_http_mdm_complete(ngx_event_t *ev)
     ngx_http_request_t *r = ev->data;
     ngx_connection_t *c = r->connection;
     ngx_http_mdm_job_t *job = ngx_http_get_module_ctx(r, ngx_http_mdm_module);
+    ngx_http_mdm_log_ctx_t ctx = {c->log, NULL};
+    mdm_log_t log = ngx_http_mdm_log(&ctx);
 
     ngx_http_set_log_request(c->log, r);
     if (ev->timedout) {
@@ -384,7 +409,7 @@ static void ngx_http_mdm_complete(ngx_event_t *ev)
         ngx_del_timer(ev);
     }
     job->done = 1;
-    ngx_http_mdm_lines_flush(&job->lines, c->log);
+    mdm_log_lines_flush(&job->lines, &log);
 
     r->main->blocked--;
     r->aio = 0;
