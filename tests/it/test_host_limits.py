@@ -150,7 +150,8 @@ def test_headers_that_matter(warnings, kind):
         ("server", "DEVICE_IDENTITY", "certificate")]) == {}
     found = warnings(raw=small, settings=[
         ("server", "DEVICE_IDENTITY", "certificate"),
-        ("/mdm", "DEVICE_IDENTITY", "certificate", "header=X-Device-Cert")])
+        ("/mdm", "DEVICE_IDENTITY", "certificate", "header=X-Device-Cert"),
+        ("/mdm", "TRUSTED_PROXY", "127.0.0.1")])
     assert list(found) == ["/mdm"]
     assert "X-Device-Cert" in found["/mdm"][0]
 
@@ -159,7 +160,8 @@ def test_headers_that_matter(warnings, kind):
 
 ONLY = [("server", "DEVICE_IDENTITY", "certificate")]
 OTHERS = [[], [("server", "DEVICE_IDENTITY", "signature")],
-          [("server", "DEVICE_IDENTITY", "certificate", "header=X-Cert")]]
+          [("server", "DEVICE_IDENTITY", "certificate", "header=X-Cert"),
+           ("server", "TRUSTED_PROXY", "127.0.0.1")]]
 
 
 def test_nobody_is_asked(warnings, kind):
