@@ -5,10 +5,12 @@
  * Life: the parent process parses configuration into mdm_config_t nodes and
  * makes an mdm_server_t; a worker process starts it after the fork, hands it
  * requests from threads that may block, and stops it.  The parent opens no
- * database, starts no thread and makes no file.
+ * database, starts no thread and makes nothing but the state directory.
  */
 #ifndef MDM_H
 #define MDM_H
+
+#include <sys/types.h>
 
 #include "mdm_base.h"
 #include "mdm_err.h"
@@ -75,6 +77,11 @@ mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
 /* Frees; secrets are wiped.  Sets *config to NULL.  Not for merged nodes. */
 void mdm_config_free(mdm_config_t **config);
 
+/* Gives a location its path where the host knows it later than the node's
+ * directives.  Copies; false when memory is out. */
+bool mdm_config_set_path(mdm_config_t *config,
+                         const char *path) MDM_USE_RESULT;
+
 /* Takes one directive's arguments (without its name).  Reads the files it
  * names and touches nothing else.  MDM_ECONFIG: text says what is wrong and
  * what to do, without the directive's name and place, which the host adds.
@@ -105,9 +112,36 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
                                  const mdm_log_t *log, mdm_err_t *err)
     MDM_USE_RESULT;
 
-/* State directory of the main node: absolute path, borrowed.  The parent
- * (root) makes it before it forks: mode 0700, owned by the workers' user. */
-const char *mdm_config_state_dir(const mdm_config_t *main);
+/* When does the host ask a client for its certificate? */
+typedef enum mdm_host_asks {
+    MDM_HOST_ASKS_NEVER,
+    MDM_HOST_ASKS_FIRST, /* in the TLS handshake, the same for every URL */
+    MDM_HOST_ASKS_LATER  /* again when the URL is known */
+} mdm_host_asks_t;
+
+/* What the host lets through to one location, and its own words for it. */
+typedef struct mdm_host_limits {
+    uint64_t body_max;   /* bytes of a body; 0: any number */
+    uint64_t header_max; /* bytes of one header line */
+    bool tls;
+    mdm_host_asks_t asks;
+    const char *body_name;   /* directive: "client_max_body_size" */
+    const char *header_name; /* directive: "large_client_header_buffers" */
+    const char *tls_line;    /* turns TLS on: "listen 443 ssl" */
+    const char *asks_line;   /* "ssl_verify_client optional_no_ca" */
+} mdm_host_limits_t;
+
+/* Warns (MDM0003) of what the host would not let devices do at this (merged)
+ * location; says nothing of locations that are not for devices. */
+void mdm_config_check_host(const mdm_config_t *location,
+                           const mdm_host_limits_t *limits,
+                           const mdm_log_t *log);
+
+/* Makes the state directory of the main node, mode 0700; one that exists is
+ * left as it is.  For the parent before it forks: when it is root the
+ * directory becomes that of the workers' user.  MDM_ECONFIG. */
+mdm_rc mdm_config_make_state_dir(const mdm_config_t *main, uid_t user,
+                                 gid_t group, mdm_err_t *err) MDM_USE_RESULT;
 /* Does any endpoint exist?  Set by mdm_config_check_endpoint(); a server
  * without one is not started. */
 bool mdm_config_in_use(const mdm_config_t *main);
@@ -179,6 +213,13 @@ typedef struct mdm_request {
     int body_fd;
     uint64_t body_size;
 } mdm_request_t;
+
+/* Path and query of a request line's target, also where it is a whole URL;
+ * borrowed.  "/" when there is none, such as for "*" or NULL. */
+mdm_str_t mdm_request_target(const char *uri);
+/* The first certificate in PEM text as DER, decoded in place; absent when
+ * there is none.  For a host that gives client certificates as PEM. */
+mdm_str_t mdm_request_pem(char *text);
 
 #define MDM_RESPONSE_HEADERS 6
 

@@ -65,8 +65,7 @@ mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
     config->arena = mdm_arena_new(true);
     ok = config->arena != NULL;
     if (ok && path != NULL) {
-        config->path = mdm_arena_strdup(config->arena, path);
-        ok = config->path != NULL;
+        ok = mdm_config_set_path(config, path);
     }
     if (ok) {
         config->root =
@@ -82,6 +81,12 @@ mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
         mdm_config_free(&config);
     }
     return config;
+}
+
+bool mdm_config_set_path(mdm_config_t *config, const char *path)
+{
+    config->path = mdm_arena_strdup(config->arena, path);
+    return config->path != NULL;
 }
 
 void mdm_config_free(mdm_config_t **config)
@@ -264,11 +269,6 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
         return check_identity(server, location, log, err);
     }
     return MDM_OK;
-}
-
-const char *mdm_config_state_dir(const mdm_config_t *main)
-{
-    return main->state_dir;
 }
 
 bool mdm_config_in_use(const mdm_config_t *main)

@@ -156,6 +156,35 @@ mdm_rc mdm_http_body(const mdm_request_t *request, uint64_t max,
     return MDM_OK;
 }
 
+mdm_str_t mdm_request_target(const char *uri)
+{
+    if (uri != NULL && uri[0] != '/') {
+        uri = strstr(uri, "://");
+        uri = uri != NULL ? uri + 3 + strcspn(uri + 3, "/?#") : NULL;
+    }
+    return uri != NULL && uri[0] == '/' ? mdm_str_from(uri) : MDM_STR("/");
+}
+
+mdm_str_t mdm_request_pem(char *text)
+{
+    static const char BEGIN[] = "-----BEGIN CERTIFICATE-----";
+    char *begin = strstr(text, BEGIN);
+    char *end = NULL;
+    size_t n = 0;
+
+    if (begin != NULL) {
+        begin += sizeof(BEGIN) - 1;
+        end = strstr(begin, "-----END");
+    }
+    if (end == NULL ||
+        mdm_base64_decode((mdm_str_t){begin, (size_t)(end - begin)},
+                          (unsigned char *)begin, &n) != MDM_OK ||
+        n == 0) {
+        return MDM_STR_NONE;
+    }
+    return (mdm_str_t){begin, n};
+}
+
 mdm_str_t mdm_http_media_type(mdm_str_t content_type)
 {
     return mdm_str_trim(mdm_str_split(&content_type, ';'));

@@ -66,6 +66,30 @@ void mdm_log_err_at(const mdm_log_t *log, mdm_level_t level, mdm_msg_t id,
 bool mdm_log_limit_pass(mdm_log_limit_t *limit, int64_t now_us,
                         int64_t interval_us, uint64_t *held_r);
 
+/* Lines kept for a log that only another thread may write, and later. */
+#define MDM_LOG_LINES_MAX 32
+#define MDM_LOG_LINES_BYTES (16 * 1024)
+
+typedef struct mdm_log_lines {
+    bool on[MDM_LOG_DEBUG + 1]; /* which levels are worth keeping */
+    char *text;                 /* heap: one after the other, with NULs */
+    size_t used;
+    size_t n;
+    uint64_t lost; /* found no room */
+    struct {
+        mdm_level_t level;
+        const char *file;
+        int line;
+    } line[MDM_LOG_LINES_MAX];
+} mdm_log_lines_t;
+
+/* Returns a log that keeps in `lines` what `to` would write by now.  One
+ * thread at a time; `lines` must outlive the log.  `to` is not kept. */
+mdm_log_t mdm_log_lines_init(mdm_log_lines_t *lines, const mdm_log_t *to);
+/* Writes what was kept to `to`, frees it, and is ready to keep more.
+ * NULL: frees alone.  A zeroed object is fine, too. */
+void mdm_log_lines_flush(mdm_log_lines_t *lines, const mdm_log_t *to);
+
 #define mdm_log_msg(log, level, id, ...)                                      \
     mdm_log_msg_at(log, level, id, __FILE__, __LINE__, __VA_ARGS__)
 #define mdm_log_err(log, level, id, err)                                      \

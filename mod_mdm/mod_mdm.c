@@ -16,35 +16,11 @@
 
 #include "apr_strings.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 APLOG_USE_MODULE(mdm);
 
 mod_mdm_service_t *mod_mdm_service;
 
 /* ---- parent ------------------------------------------------------------ */
-
-/* Makes the state directory if there is none, for the workers' user.  By
- * descriptor, so that nobody can put something else in its place between. */
-static apr_status_t state_dir_make(const char *path)
-{
-    apr_status_t rv = APR_SUCCESS;
-    int fd = -1;
-
-    if (mkdir(path, 0700) != 0)
-        return errno == EEXIST ? APR_SUCCESS : errno;
-    if (geteuid() != 0)
-        return APR_SUCCESS;
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return errno;
-    if (fchown(fd, ap_unixd_config.user_id, ap_unixd_config.group_id) != 0)
-        rv = errno;
-    close(fd);
-    return rv;
-}
 
 static bool host_stopping(void *ctx)
 {
@@ -79,6 +55,10 @@ static void service_new(apr_pool_t *pconf, mod_mdm_service_t *service)
     if (!service->threaded)
         mdm_log_msg(&service->host.log, MDM_LOG_WARNING, MDM_MSG_MPM_PREFORK,
                     "the MPM %s has one thread a process", ap_show_mpm());
+    if (mdm_config_make_state_dir(service->main, ap_unixd_config.user_id,
+                                  ap_unixd_config.group_id, &err) != MDM_OK)
+        mdm_log_err(&service->host.log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
+                    &err);
     if (mdm_server_new(service->main, &service->host, &service->server,
                        &err) != MDM_OK) {
         mdm_log_err(&service->host.log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
@@ -93,23 +73,14 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                        server_rec *s)
 {
     mod_mdm_service_t *service = mod_mdm_service;
-    mdm_log_t log = mod_mdm_log_server(s);
-    const char *path = NULL;
-    apr_status_t rv = APR_SUCCESS;
-    char reason[128] = "";
 
     (void)plog;
     (void)ptemp;
+    (void)s;
     if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG)
         return OK; /* the dry run */
     if (!mdm_config_in_use(service->main))
         return OK;
-    path = mdm_config_state_dir(service->main);
-    rv = state_dir_make(path);
-    if (rv != APR_SUCCESS)
-        mdm_log_msg(&log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
-                    "MDMStateDir %s cannot be made: %s", path,
-                    apr_strerror(rv, reason, sizeof(reason)));
     service_new(pconf, service);
     return OK;
 }

@@ -41,9 +41,19 @@ typedef struct mod_mdm_service {
     atomic_bool graceful;
 } mod_mdm_service_t;
 
+/* What SSLVerifyClient may say, by how much it asks of a client. */
+typedef enum mod_mdm_verify {
+    MOD_MDM_VERIFY_UNSET,
+    MOD_MDM_VERIFY_NONE,
+    MOD_MDM_VERIFY_OPTIONAL,
+    MOD_MDM_VERIFY_REQUIRE
+} mod_mdm_verify_t;
+
 /* Per server: the settings that may differ between virtual hosts. */
 typedef struct mod_mdm_site {
     mdm_config_t *node;
+    mod_mdm_verify_t verify; /* of mod_ssl */
+    const char *engine;      /* mod_ssl's SSLEngine, NULL: unset */
 } mod_mdm_site_t;
 
 /* Per section.  The endpoint stands apart from the other settings because it
@@ -51,6 +61,7 @@ typedef struct mod_mdm_site {
 typedef struct mod_mdm_dir {
     mdm_config_t *settings; /* NULL: none given */
     mdm_config_t *endpoint; /* NULL: none given */
+    mod_mdm_verify_t verify; /* of mod_ssl */
 } mod_mdm_dir_t;
 
 /* One MDMEndpoint line. */
@@ -58,7 +69,6 @@ typedef struct mod_mdm_endpoint {
     server_rec *server;
     ap_conf_vector_t *section;
     mod_mdm_dir_t *dir;
-    const char *role;
     const char *file;
     int line;
 } mod_mdm_endpoint_t;
@@ -82,7 +92,8 @@ const mdm_config_t *mod_mdm_location(apr_pool_t *p, const mod_mdm_dir_t *dir);
 void mod_mdm_request_hooks(void);
 
 /* mod_mdm_log.c */
-mdm_log_t mod_mdm_log_startup(server_rec *s);
+/* Also names the endpoint's line; NULL in `file`: none. */
+mdm_log_t mod_mdm_log_startup(mod_mdm_endpoint_t *endpoint);
 mdm_log_t mod_mdm_log_server(server_rec *s);
 mdm_log_t mod_mdm_log_request(request_rec *r);
 

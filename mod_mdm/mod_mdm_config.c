@@ -26,10 +26,9 @@ static apr_status_t node_free(void *data)
     return APR_SUCCESS;
 }
 
-static mdm_config_t *node_new(apr_pool_t *p, mdm_scope_t scope,
-                              const char *path)
+static mdm_config_t *node_new(apr_pool_t *p, mdm_scope_t scope)
 {
-    mdm_config_t *node = mdm_config_new(scope, path, ap_server_root);
+    mdm_config_t *node = mdm_config_new(scope, NULL, ap_server_root);
 
     if (node == NULL)
         ap_abort_on_oom(); /* as httpd does itself while it starts */
@@ -41,7 +40,7 @@ static mdm_config_t *node_need(apr_pool_t *p, mdm_config_t **node,
                                mdm_scope_t scope)
 {
     if (*node == NULL)
-        *node = node_new(p, scope, NULL);
+        *node = node_new(p, scope);
     return *node;
 }
 
@@ -82,10 +81,14 @@ static mdm_config_t *node_join(apr_pool_t *p, mdm_config_t *parent,
 
 void *mod_mdm_merge_server(apr_pool_t *p, void *base, void *add)
 {
-    mod_mdm_site_t *site = apr_pcalloc(p, sizeof(*site));
+    mod_mdm_site_t *site = apr_pmemdup(p, add, sizeof(*site));
+    const mod_mdm_site_t *parent = base;
 
-    site->node = node_join(p, ((mod_mdm_site_t *)base)->node,
-                           ((mod_mdm_site_t *)add)->node);
+    site->node = node_join(p, parent->node, site->node);
+    if (site->verify == MOD_MDM_VERIFY_UNSET)
+        site->verify = parent->verify;
+    if (site->engine == NULL)
+        site->engine = parent->engine;
     return site;
 }
 
@@ -99,15 +102,11 @@ void *mod_mdm_merge_dir(apr_pool_t *p, void *base, void *add)
 {
     mod_mdm_dir_t *parent = base;
     mod_mdm_dir_t *child = add;
-    mod_mdm_dir_t *dir = NULL;
+    mod_mdm_dir_t *dir = apr_palloc(p, sizeof(*dir));
 
-    if (child->settings == NULL && child->endpoint == NULL)
-        return parent;
-    if (parent->settings == NULL && parent->endpoint == NULL)
-        return child;
-    dir = apr_pcalloc(p, sizeof(*dir));
-    dir->endpoint = child->endpoint ? child->endpoint : parent->endpoint;
     dir->settings = node_join(p, parent->settings, child->settings);
+    dir->endpoint = child->endpoint ? child->endpoint : parent->endpoint;
+    dir->verify = child->verify ? child->verify : parent->verify;
     return dir;
 }
 
@@ -124,19 +123,17 @@ const mdm_config_t *mod_mdm_location(apr_pool_t *p, const mod_mdm_dir_t *dir)
 /* ---- directives -------------------------------------------------------- */
 
 /* Notes the line for the checks and gives the section an endpoint node. */
-static mdm_config_t *endpoint_node(cmd_parms *cmd, mod_mdm_dir_t *dir,
-                                   const char *role)
+static mdm_config_t *endpoint_node(cmd_parms *cmd, mod_mdm_dir_t *dir)
 {
     mod_mdm_endpoint_t *endpoint = NULL;
 
     if (dir->endpoint != NULL)
         return dir->endpoint; /* given twice: the core refuses it */
-    dir->endpoint = node_new(cmd->pool, MDM_SCOPE_LOCATION, NULL);
+    dir->endpoint = node_new(cmd->pool, MDM_SCOPE_LOCATION);
     endpoint = apr_array_push(mod_mdm_service->endpoints);
     endpoint->server = cmd->server;
     endpoint->section = cmd->context;
     endpoint->dir = dir;
-    endpoint->role = apr_pstrdup(cmd->pool, role);
     endpoint->file = apr_pstrdup(cmd->pool, cmd->directive->filename);
     endpoint->line = cmd->directive->line_num;
     return dir->endpoint;
@@ -144,8 +141,7 @@ static mdm_config_t *endpoint_node(cmd_parms *cmd, mod_mdm_dir_t *dir,
 
 /* The node that holds values of the directive's scope here. */
 static mdm_config_t *target_node(cmd_parms *cmd, mod_mdm_dir_t *dir,
-                                 const mdm_directive_t *directive,
-                                 const char *first)
+                                 const mdm_directive_t *directive)
 {
     mod_mdm_site_t *site = NULL;
 
@@ -159,7 +155,7 @@ static mdm_config_t *target_node(cmd_parms *cmd, mod_mdm_dir_t *dir,
         break;
     }
     if (directive->id == MDM_DIRECTIVE_ENDPOINT)
-        return endpoint_node(cmd, dir, first);
+        return endpoint_node(cmd, dir);
     return node_need(cmd->pool, &dir->settings, directive->scope);
 }
 
@@ -184,7 +180,6 @@ static const char *set_directive(cmd_parms *cmd, void *mconfig,
     const mdm_directive_t *directive = &mdm_directives(&n)[(intptr_t)cmd->info];
     const char *fault = context_fault(cmd, directive);
     apr_array_header_t *words = NULL;
-    const char *const *argv = NULL;
     mdm_config_t *node = NULL;
     mdm_err_t err = {MDM_OK, 0, ""};
 
@@ -194,10 +189,37 @@ static const char *set_directive(cmd_parms *cmd, void *mconfig,
     while (*args != '\0')
         APR_ARRAY_PUSH(words, const char *) =
             ap_getword_conf(cmd->temp_pool, &args);
-    argv = (const char *const *)words->elts;
-    node = target_node(cmd, mconfig, directive, words->nelts ? argv[0] : "");
-    if (mdm_config_set(node, directive->id, words->nelts, argv, &err) != MDM_OK)
+    node = target_node(cmd, mconfig, directive);
+    if (mdm_config_set(node, directive->id, words->nelts,
+                       (const char *const *)words->elts, &err) != MDM_OK)
         return apr_psprintf(cmd->pool, "%s: %s", directive->apache, err.text);
+    return NULL;
+}
+
+/* Two directives of mod_ssl, which handles them itself: several modules may
+ * know one directive.  Kept to tell whether client certificates can work;
+ * this way they are inherited and merged as mod_ssl's own. */
+static const char *note_ssl(cmd_parms *cmd, void *mconfig, const char *value)
+{
+    mod_mdm_site_t *site =
+        ap_get_module_config(cmd->server->module_config, &mdm_module);
+    mod_mdm_verify_t verify = MOD_MDM_VERIFY_REQUIRE;
+
+    if (ap_find_linked_module("mod_ssl.c") == NULL)
+        return apr_pstrcat(cmd->pool, cmd->cmd->name,
+                           " belongs to mod_ssl, which is not loaded", NULL);
+    if (cmd->info != NULL) {
+        site->engine = value;
+        return NULL;
+    }
+    if (!ap_cstr_casecmp(value, "none") || !ap_cstr_casecmp(value, "off"))
+        verify = MOD_MDM_VERIFY_NONE;
+    else if (!ap_cstr_casecmpn(value, "optional", 8)) /* _no_ca, too */
+        verify = MOD_MDM_VERIFY_OPTIONAL;
+    if (cmd->path != NULL)
+        ((mod_mdm_dir_t *)mconfig)->verify = verify;
+    else
+        site->verify = verify;
     return NULL;
 }
 
@@ -214,6 +236,9 @@ const command_rec mod_mdm_commands[] = {
                      WHERE(scope, only), help),
 #include "mdm_directives.def"
 #undef MDM_DIRECTIVE
+    AP_INIT_TAKE1("SSLVerifyClient", note_ssl, NULL, RSRC_CONF | OR_AUTHCFG,
+                  "see mod_ssl"),
+    AP_INIT_TAKE1("SSLEngine", note_ssl, "", RSRC_CONF, "see mod_ssl"),
     {NULL, {NULL}, NULL, 0, RAW_ARGS, NULL}
 };
 
@@ -223,10 +248,10 @@ const command_rec mod_mdm_commands[] = {
 typedef struct effective {
     mod_mdm_dir_t dir;
     apr_off_t body_limit; /* LimitRequestBody, 0: none */
+    mod_mdm_verify_t if_verify;
 } effective_t;
 
 #define HOST_BODY_LIMIT ((apr_off_t)1 << 30)
-#define HEADER_LIMIT DEFAULT_LIMIT_REQUEST_FIELDSIZE
 
 /* What httpd knows of the endpoint's <Location>, NULL in other sections. */
 static const core_dir_config *location_core(const mod_mdm_endpoint_t *endpoint)
@@ -253,18 +278,13 @@ static const char *fixed_prefix(const core_dir_config *core)
 
 /* Gives the endpoint node its URL prefix, which httpd knows only when the
  * section has been read to its end. */
-static void endpoint_settle(apr_pool_t *p, const mod_mdm_endpoint_t *endpoint)
+static void endpoint_settle(const mod_mdm_endpoint_t *endpoint)
 {
     const char *prefix = fixed_prefix(location_core(endpoint));
-    mdm_config_t *node = NULL;
 
-    if (prefix == NULL)
-        return;
-    node = node_new(p, MDM_SCOPE_LOCATION, prefix);
-    /* Was accepted once with the same word. */
-    if (mdm_config_set(node, MDM_DIRECTIVE_ENDPOINT, 1, &endpoint->role,
-                       NULL) == MDM_OK)
-        endpoint->dir->endpoint = node;
+    if (prefix != NULL &&
+        !mdm_config_set_path(endpoint->dir->endpoint, prefix))
+        ap_abort_on_oom();
 }
 
 /* As httpd's own walk: does the section apply to this path?  Where the path
@@ -280,12 +300,31 @@ static bool covers(const core_dir_config *core, const char *path)
            path[n] == '\0';
 }
 
+/* What <If> sections may ask of a client, whose conditions nobody knows. */
+static void effective_if(effective_t *effective, const core_dir_config *core)
+{
+    ap_conf_vector_t **ifs = NULL;
+    const mod_mdm_dir_t *dir = NULL;
+    int i = 0;
+
+    if (core == NULL || core->sec_if == NULL)
+        return;
+    ifs = (ap_conf_vector_t **)core->sec_if->elts;
+    for (i = 0; i < core->sec_if->nelts; i++) {
+        dir = ap_get_module_config(ifs[i], &mdm_module);
+        if (dir != NULL && dir->verify > effective->if_verify)
+            effective->if_verify = dir->verify;
+        effective_if(effective, ap_get_core_module_config(ifs[i]));
+    }
+}
+
 static void effective_add(apr_pool_t *p, effective_t *effective,
                           ap_conf_vector_t *section)
 {
     mod_mdm_dir_t *dir = ap_get_module_config(section, &mdm_module);
     core_dir_config *core = ap_get_core_module_config(section);
 
+    effective_if(effective, core);
     if (dir != NULL)
         effective->dir =
             *(mod_mdm_dir_t *)mod_mdm_merge_dir(p, &effective->dir, dir);
@@ -297,7 +336,7 @@ static void effective_add(apr_pool_t *p, effective_t *effective,
 static effective_t effective_of(apr_pool_t *p,
                                 const mod_mdm_endpoint_t *endpoint)
 {
-    effective_t effective = {{NULL, NULL}, HOST_BODY_LIMIT};
+    effective_t effective = {.body_limit = HOST_BODY_LIMIT};
     core_server_config *server =
         ap_get_core_module_config(endpoint->server->module_config);
     ap_conf_vector_t **sections = (ap_conf_vector_t **)server->sec_url->elts;
@@ -316,57 +355,62 @@ static effective_t effective_of(apr_pool_t *p,
     return effective;
 }
 
-/* Settings of the host that would stop what the endpoint accepts. */
 static void check_host(const mod_mdm_endpoint_t *endpoint,
+                       const mod_mdm_site_t *site,
                        const effective_t *effective,
                        const mdm_config_t *location, const mdm_log_t *log)
 {
-    uint64_t wanted = mdm_config_body_max(location);
+    const char *protocol = ap_get_server_protocol(endpoint->server);
+    mod_mdm_verify_t verify = effective->dir.verify;
+    mdm_host_limits_t limits = {
+        .body_max = (uint64_t)effective->body_limit,
+        .header_max = (uint64_t)endpoint->server->limit_req_fieldsize,
+        .body_name = "LimitRequestBody",
+        .header_name = "LimitRequestFieldSize",
+        .tls_line = "SSLEngine on",
+        .asks_line = "SSLVerifyClient optional_no_ca",
+    };
 
-    if (effective->body_limit > 0 &&
-        (uint64_t)effective->body_limit < wanted)
-        mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING,
-                    "MDMEndpoint on line %d of %s: LimitRequestBody %ld cuts "
-                    "off bodies that the endpoint accepts; set it to %lu or "
-                    "more", endpoint->line, endpoint->file,
-                    (long)effective->body_limit, (unsigned long)wanted);
-    if (endpoint->server->limit_req_fieldsize < HEADER_LIMIT)
-        mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING,
-                    "MDMEndpoint on line %d of %s: LimitRequestFieldSize %d "
-                    "may refuse signed messages; set it to %d or more",
-                    endpoint->line, endpoint->file,
-                    endpoint->server->limit_req_fieldsize, HEADER_LIMIT);
+    limits.tls = site->engine ? ap_cstr_casecmp(site->engine, "off") != 0
+                              : protocol && !strcmp(protocol, "https");
+    if (verify < effective->if_verify)
+        verify = effective->if_verify;
+    /* mod_ssl asks again for what is stricter than the handshake was. */
+    if (verify > MOD_MDM_VERIFY_NONE && verify > site->verify)
+        limits.asks = MDM_HOST_ASKS_LATER;
+    else if (site->verify > MOD_MDM_VERIFY_NONE)
+        limits.asks = MDM_HOST_ASKS_FIRST;
+    mdm_config_check_host(location, &limits, log);
 }
 
-static mdm_rc check_endpoint(apr_pool_t *p, const mod_mdm_endpoint_t *endpoint,
-                             const mdm_log_t *log)
+static mdm_rc check_endpoint(apr_pool_t *p, mod_mdm_endpoint_t *endpoint)
 {
     effective_t effective = effective_of(p, endpoint);
     const mdm_config_t *location = mod_mdm_location(p, &effective.dir);
     const mod_mdm_site_t *site = ap_get_module_config(
         endpoint->server->module_config, &mdm_module);
+    mdm_log_t log = mod_mdm_log_startup(endpoint);
     mdm_err_t err = {MDM_OK, 0, ""};
     mdm_rc rc = MDM_OK;
 
     if (location == NULL)
         return MDM_OK; /* "off", here or by a later section */
     rc = mdm_config_check_endpoint(mod_mdm_service->main, site->node,
-                                   location, log, &err);
+                                   location, &log, &err);
     if (rc != MDM_OK)
-        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0,
-                     mod_mdm_service->base, "MDMEndpoint on line %d of %s: %s",
-                     endpoint->line, endpoint->file, err.text);
+        log.write(log.ctx, MDM_LOG_ERROR, __FILE__, __LINE__, err.text);
     else
-        check_host(endpoint, &effective, location, log);
+        check_host(endpoint, site, &effective, location, &log);
     return rc;
 }
 
 int mod_mdm_check_config(apr_pool_t *pconf, apr_pool_t *plog,
                          apr_pool_t *ptemp, server_rec *s)
 {
-    const mod_mdm_endpoint_t *endpoints =
-        (const mod_mdm_endpoint_t *)mod_mdm_service->endpoints->elts;
-    mdm_log_t log = mod_mdm_log_startup(s);
+    mod_mdm_endpoint_t *endpoints =
+        (mod_mdm_endpoint_t *)mod_mdm_service->endpoints->elts;
+    mod_mdm_endpoint_t nowhere = {.server = s};
+    mdm_log_t log = mod_mdm_log_startup(&nowhere);
     mdm_err_t err = {MDM_OK, 0, ""};
     mod_mdm_site_t *site = NULL;
     server_rec *each = NULL;
@@ -381,14 +425,13 @@ int mod_mdm_check_config(apr_pool_t *pconf, apr_pool_t *plog,
         node_need(pconf, &site->node, MDM_SCOPE_SERVER);
     }
     for (i = 0; i < mod_mdm_service->endpoints->nelts; i++)
-        endpoint_settle(pconf, &endpoints[i]);
+        endpoint_settle(&endpoints[i]);
     for (i = 0; i < mod_mdm_service->endpoints->nelts; i++) {
-        if (check_endpoint(pconf, &endpoints[i], &log) != MDM_OK)
+        if (check_endpoint(pconf, &endpoints[i]) != MDM_OK)
             result = HTTP_INTERNAL_SERVER_ERROR;
     }
     if (mdm_config_check(mod_mdm_service->main, &log, &err) != MDM_OK) {
-        ap_log_error(APLOG_MARK, APLOG_STARTUP | APLOG_ERR, 0, s, "%s",
-                     err.text);
+        log.write(log.ctx, MDM_LOG_ERROR, __FILE__, __LINE__, err.text);
         result = HTTP_INTERNAL_SERVER_ERROR;
     }
     return result;

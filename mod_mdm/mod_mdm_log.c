@@ -34,13 +34,25 @@ static void server_write(void *ctx, mdm_level_t level, const char *file,
                  "%s", msg);
 }
 
+static bool startup_on(void *ctx, mdm_level_t level)
+{
+    mod_mdm_endpoint_t *endpoint = ctx;
+
+    return server_on(endpoint->server, level);
+}
+
 static void startup_write(void *ctx, mdm_level_t level, const char *file,
                           int line, const char *msg)
 {
-    server_rec *s = ctx;
+    mod_mdm_endpoint_t *endpoint = ctx;
+    int how = APLOG_STARTUP | host_level(level);
 
-    ap_log_error(file, line, APLOG_MODULE_INDEX,
-                 APLOG_STARTUP | host_level(level), 0, s, "%s", msg);
+    if (endpoint->file != NULL)
+        ap_log_error(file, line, APLOG_MODULE_INDEX, how, 0, endpoint->server,
+                     "%s in %s:%d", msg, endpoint->file, endpoint->line);
+    else
+        ap_log_error(file, line, APLOG_MODULE_INDEX, how, 0, endpoint->server,
+                     "%s", msg);
 }
 
 static bool request_on(void *ctx, mdm_level_t level)
@@ -59,9 +71,9 @@ static void request_write(void *ctx, mdm_level_t level, const char *file,
                   "%s", msg);
 }
 
-mdm_log_t mod_mdm_log_startup(server_rec *s)
+mdm_log_t mod_mdm_log_startup(mod_mdm_endpoint_t *endpoint)
 {
-    return (mdm_log_t){s, server_on, startup_write};
+    return (mdm_log_t){endpoint, startup_on, startup_write};
 }
 
 mdm_log_t mod_mdm_log_server(server_rec *s)

@@ -15,8 +15,6 @@
 #include "http_request.h"
 #include "http_ssl.h"
 
-#include "apr_base64.h"
-#include "apr_lib.h"
 #include "apr_portable.h"
 #include "apr_strings.h"
 
@@ -30,8 +28,6 @@ APLOG_USE_MODULE(mdm);
 #define BODY_START ((size_t)8 << 10)
 #define BODY_READ ((apr_off_t)64 << 10)
 #define WRITE_MAX ((size_t)1 << 20)
-/* More than any device identity; longer text is no certificate. */
-#define PEM_MAX ((size_t)64 << 10)
 
 /* ---- making the URL ours ----------------------------------------------- */
 
@@ -283,50 +279,13 @@ static mdm_str_t header(const request_rec *r, const char *name)
     return text(apr_table_get(r->headers_in, name));
 }
 
-/* Path and query as sent; also from the absolute form. */
-static mdm_str_t raw_target(const request_rec *r)
-{
-    const char *target = r->unparsed_uri;
-    const char *host = NULL;
-
-    if (target == NULL)
-        return MDM_STR("/");
-    if (*target != '/') {
-        host = strstr(target, "://");
-        target = host ? strchr(host + 3, '/') : NULL;
-    }
-    return target ? text(target) : MDM_STR("/");
-}
-
-/* The client certificate's DER, absent when there is none.  httpd offers it
- * as PEM; the core checks it, so nothing is verified here. */
+/* httpd offers the client's certificate as PEM; the core judges it. */
 static mdm_str_t client_cert(request_rec *r)
 {
-    static const char BEGIN[] = "-----BEGIN CERTIFICATE-----";
     const char *pem = ap_ssl_var_lookup(r->pool, r->server, r->connection, r,
                                         "SSL_CLIENT_CERT");
-    const char *end = NULL;
-    char *packed = NULL;
-    unsigned char *der = NULL;
-    size_t used = 0;
-    int n = 0;
 
-    pem = pem ? strstr(pem, BEGIN) : NULL;
-    if (pem == NULL)
-        return MDM_STR_NONE;
-    pem += sizeof(BEGIN) - 1;
-    end = strstr(pem, "-----END");
-    if (end == NULL || (size_t)(end - pem) > PEM_MAX)
-        return MDM_STR_NONE;
-    packed = apr_palloc(r->pool, (apr_size_t)(end - pem) + 1);
-    for (; pem < end; pem++) {
-        if (!apr_isspace(*pem))
-            packed[used++] = *pem;
-    }
-    packed[used] = '\0';
-    der = apr_palloc(r->pool, (apr_size_t)apr_base64_decode_len(packed) + 1);
-    n = apr_base64_decode_binary(der, packed);
-    return n > 0 ? (mdm_str_t){(const char *)der, (size_t)n} : MDM_STR_NONE;
+    return pem ? mdm_request_pem(apr_pstrdup(r->pool, pem)) : MDM_STR_NONE;
 }
 
 static void request_fill(request_rec *r, const body_t *body,
@@ -338,14 +297,19 @@ static void request_fill(request_rec *r, const body_t *body,
 
     request->server = site->node;
     request->method = text(r->method);
-    request->target = raw_target(r);
+    request->target = mdm_request_target(r->unparsed_uri);
     request->content_type = header(r, "Content-Type");
     request->content_encoding = header(r, "Content-Encoding");
     request->accept = header(r, "Accept");
     request->authorization = header(r, "Authorization");
     request->key_passphrase = header(r, "X-Key-Passphrase");
+    request->signature = header(r, "Mdm-Signature");
+    if (mdm_config_identity_header(request->location) != NULL)
+        request->identity_header =
+            header(r, mdm_config_identity_header(request->location));
     request->client_cert = client_cert(r);
     request->peer = text(r->useragent_ip);
+    request->neighbor = text(r->connection->client_ip); /* no mod_remoteip */
     request->body_size = body->size;
     request->body_fd = -1;
     if (body->file != NULL && apr_os_file_get(&fd, body->file) == APR_SUCCESS)

@@ -33,10 +33,10 @@ typedef struct {
     ngx_uint_t                  line;
 } ngx_http_mdm_node_t;
 
-/* Where lines of the configuration and of the process go. */
+/* Where the core's lines go. */
 typedef struct {
     ngx_log_t                  *log;
-    /* The place that they name, or NULL. */
+    /* The place in the configuration that they name, or NULL. */
     const ngx_http_mdm_node_t  *node;
 } ngx_http_mdm_log_ctx_t;
 
@@ -63,28 +63,6 @@ typedef struct {
     unsigned                    endpoint:1;
 } ngx_http_mdm_loc_conf_t;
 
-/* Lines that a pool thread has for the request's log, kept until the event
- * loop may write them. */
-
-#define NGX_HTTP_MDM_LINES        32
-#define NGX_HTTP_MDM_LINES_BYTES  (16 * 1024)
-
-typedef struct {
-    ngx_uint_t                  level;
-    size_t                      len;
-} ngx_http_mdm_line_t;
-
-typedef struct {
-    /* The connection's level when the job was posted. */
-    ngx_uint_t                  level;
-    /* All lines one behind the other; heap. */
-    u_char                     *text;
-    size_t                      used;
-    ngx_uint_t                  n;
-    ngx_uint_t                  lost;
-    ngx_http_mdm_line_t         line[NGX_HTTP_MDM_LINES];
-} ngx_http_mdm_lines_t;
-
 extern ngx_module_t  ngx_http_mdm_module;
 
 /* ngx_http_mdm_conf.c */
@@ -96,8 +74,12 @@ ngx_int_t ngx_http_mdm_node_init(ngx_conf_t *cf, ngx_http_mdm_node_t *node,
     mdm_scope_t scope, const ngx_str_t *path);
 
 /* Fills conf->config from the two blocks. */
-ngx_int_t ngx_http_mdm_node_merge(ngx_conf_t *cf, mdm_scope_t scope,
+char *ngx_http_mdm_node_merge(ngx_conf_t *cf, mdm_scope_t scope,
     ngx_http_mdm_node_t *prev, ngx_http_mdm_node_t *conf);
+
+/* Warns of settings of nginx that devices would run into. */
+void ngx_http_mdm_check_host(ngx_conf_t *cf, const mdm_config_t *location,
+    const mdm_log_t *log);
 
 /* Writes a fault of a check, with its place unless `node` is NULL. */
 void ngx_http_mdm_conf_error(ngx_conf_t *cf, const ngx_http_mdm_node_t *node,
@@ -106,12 +88,7 @@ void ngx_http_mdm_conf_error(ngx_conf_t *cf, const ngx_http_mdm_node_t *node,
 /* ngx_http_mdm_log.c */
 
 /* Writes at once; any thread.  `ctx` must outlive the log. */
-mdm_log_t ngx_http_mdm_process_log(ngx_http_mdm_log_ctx_t *ctx);
-
-/* Keeps lines; pool thread.  _flush() writes them and frees all in the event
- * loop, when the thread is done with the job. */
-mdm_log_t ngx_http_mdm_request_log(ngx_http_mdm_lines_t *lines);
-void ngx_http_mdm_lines_flush(ngx_http_mdm_lines_t *lines, ngx_log_t *log);
+mdm_log_t ngx_http_mdm_log(ngx_http_mdm_log_ctx_t *ctx);
 
 /* ngx_http_mdm_request.c */
 

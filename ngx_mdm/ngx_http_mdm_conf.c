@@ -15,9 +15,8 @@ static char *ngx_http_mdm_set(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 static char *ngx_http_mdm_thread_pool(ngx_conf_t *cf, ngx_command_t *cmd,
                                       void *conf);
 
-/* Where a row may stand, which of our structs it goes to, and how many words
- * nginx lets through.  nginx has no flag for more than seven: from there on
- * only the core counts. */
+/* Where a row may stand, and which of our structs it goes to.  How many words
+ * it takes is the core's to say. */
 #define NGX_HTTP_MDM_PLACE(scope, only)                                       \
     ((scope) == MDM_SCOPE_MAIN ? NGX_HTTP_MAIN_CONF                           \
      : (scope) == MDM_SCOPE_SERVER                                            \
@@ -30,22 +29,12 @@ static char *ngx_http_mdm_thread_pool(ngx_conf_t *cf, ngx_command_t *cmd,
      : (scope) == MDM_SCOPE_SERVER ? NGX_HTTP_SRV_CONF_OFFSET                 \
                                    : NGX_HTTP_LOC_CONF_OFFSET)
 
-/* NGX_CONF_NOARGS, NGX_CONF_TAKE1 ... NGX_CONF_TAKE7 are bits 0 ... 7 */
-#define NGX_HTTP_MDM_BELOW(n) ((1U << (n)) - 1)
-
-#define NGX_HTTP_MDM_WORDS(min, max)                                          \
-    ((max) < 0 || (max) > 7                                                   \
-         ? ((min) == 0 ? NGX_CONF_ANY                                         \
-            : (min) == 1 ? NGX_CONF_1MORE : NGX_CONF_2MORE)                   \
-         : NGX_HTTP_MDM_BELOW(((max) & 7) + 1)                                \
-               & ~NGX_HTTP_MDM_BELOW((min) & 7))
-
 ngx_command_t  ngx_http_mdm_commands[] = {
 
 #define MDM_DIRECTIVE(id, apache, nginx, scope, only, min, max, syntax,       \
                       preset, help)                                           \
     { ngx_string(nginx),                                                      \
-      NGX_HTTP_MDM_PLACE(scope, only) | NGX_HTTP_MDM_WORDS(min, max),         \
+      NGX_HTTP_MDM_PLACE(scope, only) | NGX_CONF_ANY,                         \
       ngx_http_mdm_set,                                                       \
       NGX_HTTP_MDM_OFFSET(scope),                                             \
       MDM_DIRECTIVE_##id,                                                     \
@@ -116,29 +105,83 @@ ngx_int_t ngx_http_mdm_node_init(ngx_conf_t *cf, ngx_http_mdm_node_t *node,
     return node->own != NULL ? NGX_OK : NGX_ERROR;
 }
 
-ngx_int_t ngx_http_mdm_node_merge(ngx_conf_t *cf, mdm_scope_t scope,
-                                  ngx_http_mdm_node_t *prev,
-                                  ngx_http_mdm_node_t *conf)
+char *ngx_http_mdm_node_merge(ngx_conf_t *cf, mdm_scope_t scope,
+                              ngx_http_mdm_node_t *prev,
+                              ngx_http_mdm_node_t *conf)
 {
     if (prev->config == NULL) {
         /* only the http block is never merged into anything itself */
         if (prev->own == NULL
             && ngx_http_mdm_node_init(cf, prev, scope, NULL) != NGX_OK) {
-            return NGX_ERROR;
+            return NGX_CONF_ERROR;
         }
         prev->config = prev->own;
     }
     if (conf->own == NULL) {
         conf->config = prev->config;
-        return NGX_OK;
+        return NGX_CONF_OK;
     }
     conf->config = ngx_pmemalign(cf->pool, mdm_config_size(),
                                  __BIGGEST_ALIGNMENT__);
     if (conf->config == NULL) {
-        return NGX_ERROR;
+        return NGX_CONF_ERROR;
     }
     mdm_config_merge(conf->config, prev->config, conf->own);
-    return NGX_OK;
+    return NGX_CONF_OK;
+}
+
+/* Does one of the addresses that the server listens on speak TLS? */
+static bool ngx_http_mdm_has_tls(ngx_conf_t *cf,
+                                 const ngx_http_core_srv_conf_t *cscf)
+{
+    ngx_http_core_main_conf_t *cmcf =
+        ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    ngx_http_conf_port_t *port = cmcf->ports->elts;
+    ngx_http_conf_addr_t *addr;
+    ngx_uint_t p, a, s;
+
+    for (p = 0; p < cmcf->ports->nelts; p++) {
+        addr = port[p].addrs.elts;
+        for (a = 0; a < port[p].addrs.nelts; a++) {
+            for (s = 0; addr[a].opt.ssl && s < addr[a].servers.nelts; s++) {
+                if (((ngx_http_core_srv_conf_t **)addr[a].servers.elts)[s]
+                    == cscf) {
+                    return true;
+                }
+            }
+        }
+    }
+    return false;
+}
+
+void ngx_http_mdm_check_host(ngx_conf_t *cf, const mdm_config_t *location,
+                             const mdm_log_t *log)
+{
+    ngx_http_core_loc_conf_t *clcf =
+        ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    ngx_http_core_srv_conf_t *cscf =
+        ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+    mdm_host_limits_t limits = {
+        .body_max = (uint64_t)clcf->client_max_body_size,
+        .header_max = cscf->large_client_header_buffers.size,
+        .tls = ngx_http_mdm_has_tls(cf, cscf),
+        .body_name = "client_max_body_size",
+        .header_name = "large_client_header_buffers",
+        .tls_line = "listen 443 ssl",
+        .asks_line = "ssl_verify_client optional_no_ca",
+    };
+#if (NGX_HTTP_SSL)
+    ngx_http_ssl_srv_conf_t *sscf =
+        ngx_http_conf_get_module_srv_conf(cf, ngx_http_ssl_module);
+
+    if (sscf->verify) {
+        limits.asks = MDM_HOST_ASKS_FIRST;
+    }
+#if (nginx_version < 1025001)
+    limits.tls |= sscf->enable; /* "ssl on" */
+#endif
+#endif
+    mdm_config_check_host(location, &limits, log);
 }
 
 void ngx_http_mdm_conf_error(ngx_conf_t *cf, const ngx_http_mdm_node_t *node,

@@ -9,9 +9,6 @@
  */
 #include "ngx_http_mdm.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
 /* What pushes in flight get to finish when the worker exits.  On a fast stop
  * the master kills workers after about a second. */
 #define NGX_HTTP_MDM_GRACE (5 * MDM_SEC)
@@ -82,11 +79,8 @@ static char *ngx_http_mdm_merge_srv_conf(ngx_conf_t *cf, void *parent,
     ngx_http_mdm_srv_conf_t *prev = parent;
     ngx_http_mdm_srv_conf_t *conf = child;
 
-    if (ngx_http_mdm_node_merge(cf, MDM_SCOPE_SERVER, &prev->node, &conf->node)
-        != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-    return NGX_CONF_OK;
+    return ngx_http_mdm_node_merge(cf, MDM_SCOPE_SERVER, &prev->node,
+                                   &conf->node);
 }
 
 static void *ngx_http_mdm_create_loc_conf(ngx_conf_t *cf)
@@ -109,7 +103,7 @@ static char *ngx_http_mdm_init_endpoint(ngx_conf_t *cf,
     ngx_http_mdm_srv_conf_t *mscf =
         ngx_http_conf_get_module_srv_conf(cf, ngx_http_mdm_module);
     ngx_http_mdm_log_ctx_t ctx = {cf->log, &mlcf->node};
-    mdm_log_t log = ngx_http_mdm_process_log(&ctx);
+    mdm_log_t log = ngx_http_mdm_log(&ctx);
     mdm_err_t err;
     mdm_rc rc;
 
@@ -126,6 +120,7 @@ static char *ngx_http_mdm_init_endpoint(ngx_conf_t *cf,
         ngx_http_mdm_conf_error(cf, &mlcf->node, &err);
         return NGX_CONF_ERROR;
     }
+    ngx_http_mdm_check_host(cf, mlcf->node.config, &log);
     if (mlcf->thread_pool == NULL) {
         mlcf->thread_pool = ngx_thread_pool_add(cf, NULL);
     }
@@ -144,7 +139,7 @@ static char *ngx_http_mdm_merge_loc_conf(ngx_conf_t *cf, void *parent,
     ngx_conf_merge_ptr_value(conf->thread_pool, prev->thread_pool, NULL);
     if (ngx_http_mdm_node_merge(cf, MDM_SCOPE_LOCATION, &prev->node,
                                 &conf->node)
-        != NGX_OK) {
+        != NGX_CONF_OK) {
         return NGX_CONF_ERROR;
     }
     if (clcf->noname) {
@@ -170,7 +165,7 @@ static ngx_int_t ngx_http_mdm_postconfiguration(ngx_conf_t *cf)
     ngx_http_mdm_main_conf_t *mmcf =
         ngx_http_conf_get_module_main_conf(cf, ngx_http_mdm_module);
     ngx_http_mdm_log_ctx_t ctx = {cf->log, NULL};
-    mdm_log_t log = ngx_http_mdm_process_log(&ctx);
+    mdm_log_t log = ngx_http_mdm_log(&ctx);
     mdm_err_t err;
 
     mdm_err_clear(&err);
@@ -180,35 +175,6 @@ static ngx_int_t ngx_http_mdm_postconfiguration(ngx_conf_t *cf)
         return NGX_ERROR;
     }
     return NGX_OK;
-}
-
-/* Makes the state directory for the workers' user while we are root, who may
- * write where they may not.  One that exists is left as it is. */
-static void ngx_http_mdm_make_state_dir(ngx_cycle_t *cycle, const char *path)
-{
-    ngx_core_conf_t *ccf =
-        (ngx_core_conf_t *)ngx_get_conf(cycle->conf_ctx, ngx_core_module);
-    int fd;
-
-    if (mkdir(path, 0700) == -1) {
-        if (ngx_errno != NGX_EEXIST) {
-            ngx_log_error(NGX_LOG_ERR, cycle->log, ngx_errno,
-                          "\"mdm_state_dir\": mkdir() \"%s\" failed", path);
-        }
-        return;
-    }
-    if (geteuid() != 0) {
-        return;
-    }
-    /* by descriptor: the name may lead elsewhere by now */
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd == -1 || fchown(fd, ccf->user, ccf->group) == -1) {
-        ngx_log_error(NGX_LOG_ERR, cycle->log, ngx_errno,
-                      "\"mdm_state_dir\": chown() \"%s\" failed", path);
-    }
-    if (fd != -1) {
-        (void)close(fd);
-    }
 }
 
 /* Asked by the core's thread. */
@@ -230,6 +196,8 @@ static ngx_int_t ngx_http_mdm_init_module(ngx_cycle_t *cycle)
 {
     ngx_http_mdm_main_conf_t *mmcf =
         ngx_http_cycle_get_module_main_conf(cycle, ngx_http_mdm_module);
+    ngx_core_conf_t *ccf =
+        (ngx_core_conf_t *)ngx_get_conf(cycle->conf_ctx, ngx_core_module);
     ngx_pool_cleanup_t *cln;
     mdm_err_t err;
 
@@ -237,11 +205,8 @@ static ngx_int_t ngx_http_mdm_init_module(ngx_cycle_t *cycle)
         || !mdm_config_in_use(mmcf->node.config)) {
         return NGX_OK;
     }
-    ngx_http_mdm_make_state_dir(cycle,
-                                mdm_config_state_dir(mmcf->node.config));
-
     mmcf->log.log = cycle->log;
-    mmcf->host.log = ngx_http_mdm_process_log(&mmcf->log);
+    mmcf->host.log = ngx_http_mdm_log(&mmcf->log);
     mmcf->host.stopping = ngx_http_mdm_stopping;
     mmcf->host.name = NGINX_VER;
 
@@ -252,6 +217,13 @@ static ngx_int_t ngx_http_mdm_init_module(ngx_cycle_t *cycle)
     cln->handler = ngx_http_mdm_server_cleanup;
     cln->data = mmcf;
 
+    mdm_err_clear(&err);
+    if (mdm_config_make_state_dir(mmcf->node.config, ccf->user, ccf->group,
+                                  &err)
+        != MDM_OK) {
+        mdm_log_err(&mmcf->host.log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
+                    &err);
+    }
     mdm_err_clear(&err);
     if (mdm_server_new(mmcf->node.config, &mmcf->host, &mmcf->server, &err)
         != MDM_OK) {

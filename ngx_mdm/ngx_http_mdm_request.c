@@ -20,7 +20,7 @@ typedef struct {
     mdm_request_t         in;
     mdm_response_t        out;
     mdm_log_t             log;
-    ngx_http_mdm_lines_t  lines;
+    mdm_log_lines_t       lines;
     u_char               *body;    /* a copy; NULL: in.body is borrowed */
     u_char               *cert;    /* from i2d_X509() */
     unsigned              done:1;  /* `out` may be sent */
@@ -33,7 +33,7 @@ static void ngx_http_mdm_job_free(void *data)
     ngx_http_mdm_job_t *job = data;
 
     mdm_response_clear(&job->out);
-    free(job->lines.text);
+    mdm_log_lines_flush(&job->lines, NULL);
     free(job->body);
 #if (NGX_HTTP_SSL)
     OPENSSL_free(job->cert);
@@ -56,20 +56,12 @@ static ngx_http_mdm_job_t *ngx_http_mdm_job_new(ngx_http_request_t *r)
     return job;
 }
 
-static ngx_int_t ngx_http_mdm_send_headers(ngx_http_request_t *r,
+static ngx_int_t ngx_http_mdm_push_headers(ngx_http_request_t *r,
                                            const mdm_response_t *out)
 {
     ngx_table_elt_t *h;
     size_t i;
 
-    r->headers_out.status = (ngx_uint_t)out->status;
-    r->headers_out.content_length_n = (off_t)out->body.n;
-    if (out->content_type != NULL) {
-        r->headers_out.content_type.data = (u_char *)out->content_type;
-        r->headers_out.content_type.len = ngx_strlen(out->content_type);
-        r->headers_out.content_type_len = r->headers_out.content_type.len;
-        r->headers_out.content_type_lowcase = NULL;
-    }
     for (i = 0; i < out->nheaders; i++) {
         h = ngx_list_push(&r->headers_out.headers);
         if (h == NULL) {
@@ -84,6 +76,23 @@ static ngx_int_t ngx_http_mdm_send_headers(ngx_http_request_t *r,
         if (ngx_strcasecmp(h->key.data, (u_char *)"WWW-Authenticate") == 0) {
             r->headers_out.www_authenticate = h;
         }
+    }
+    return NGX_OK;
+}
+
+static ngx_int_t ngx_http_mdm_send_headers(ngx_http_request_t *r,
+                                           const mdm_response_t *out)
+{
+    r->headers_out.status = (ngx_uint_t)out->status;
+    r->headers_out.content_length_n = (off_t)out->body.n;
+    if (out->content_type != NULL) {
+        r->headers_out.content_type.data = (u_char *)out->content_type;
+        r->headers_out.content_type.len = ngx_strlen(out->content_type);
+        r->headers_out.content_type_len = r->headers_out.content_type.len;
+        r->headers_out.content_type_lowcase = NULL;
+    }
+    if (ngx_http_mdm_push_headers(r, out) != NGX_OK) {
+        return NGX_ERROR;
     }
     /* what was done is done: no 412 for an If-Match */
     r->disable_not_modified = 1;
@@ -116,6 +125,19 @@ static ngx_int_t ngx_http_mdm_send(ngx_http_request_t *r,
     return ngx_http_output_filter(r, &cl);
 }
 
+/* For want of a job: nginx's own page, but devices are told when to come
+ * back.  The list of headers begins with room for some. */
+static ngx_int_t ngx_http_mdm_unavailable(ngx_http_request_t *r)
+{
+    mdm_response_t out;
+
+    mdm_response_refuse(&out, NGX_HTTP_SERVICE_UNAVAILABLE);
+    if (ngx_http_mdm_push_headers(r, &out) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return NGX_HTTP_SERVICE_UNAVAILABLE;
+}
+
 ngx_int_t ngx_http_mdm_handler(ngx_http_request_t *r)
 {
     ngx_http_mdm_main_conf_t *mmcf =
@@ -134,7 +156,7 @@ ngx_int_t ngx_http_mdm_handler(ngx_http_request_t *r)
     }
     job = ngx_http_mdm_job_new(r);
     if (job == NULL) {
-        return NGX_HTTP_SERVICE_UNAVAILABLE;
+        return ngx_http_mdm_unavailable(r);
     }
     if (!mmcf->started) {
         refused = NGX_HTTP_SERVICE_UNAVAILABLE;
@@ -214,8 +236,53 @@ static ngx_int_t ngx_http_mdm_take_body(ngx_http_request_t *r,
     return ngx_http_mdm_copy_body(r, job, (size_t)size);
 }
 
-static void ngx_http_mdm_take_header(const ngx_table_elt_t *h,
-                                     mdm_request_t *in)
+static mdm_str_t ngx_http_mdm_str(const ngx_str_t *s)
+{
+    return (mdm_str_t){(const char *)s->data, s->len};
+}
+
+/* All values of a header, joined by ", " as httpd joins them.  Memory is that
+ * of the request, which outlives the job. */
+static ngx_int_t ngx_http_mdm_take_header(ngx_http_request_t *r,
+                                          const char *name, mdm_str_t *value)
+{
+    ngx_list_part_t *part;
+    ngx_table_elt_t *h;
+    size_t need;
+    size_t size = 0;
+    u_char *p;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+        h = part->elts;
+        for (; h < (ngx_table_elt_t *)part->elts + part->nelts; h++) {
+            if (h->hash == 0
+                || ngx_strcasecmp(h->key.data, (u_char *)name) != 0) {
+                continue;
+            }
+            if (value->s == NULL) {
+                *value = ngx_http_mdm_str(&h->value);
+                continue;
+            }
+            need = value->n + 2 + h->value.len;
+            if (need > size) {
+                size = 2 * need;
+                p = ngx_pnalloc(r->pool, size);
+                if (p == NULL) {
+                    return NGX_ERROR;
+                }
+                ngx_memcpy(p, value->s, value->n);
+                value->s = (char *)p;
+            }
+            p = ngx_cpymem((u_char *)value->s + value->n, ", ", 2);
+            ngx_memcpy(p, h->value.data, h->value.len);
+            value->n = need;
+        }
+    }
+    return NGX_OK;
+}
+
+static ngx_int_t ngx_http_mdm_take_headers(ngx_http_request_t *r,
+                                           mdm_request_t *in)
 {
     const struct {
         const char *name;
@@ -226,18 +293,39 @@ static void ngx_http_mdm_take_header(const ngx_table_elt_t *h,
         {"Accept", &in->accept},
         {"Authorization", &in->authorization},
         {"X-Key-Passphrase", &in->key_passphrase},
+        {"Mdm-Signature", &in->signature},
+        {mdm_config_identity_header(in->location), &in->identity_header},
     };
     size_t i;
 
     for (i = 0; i < MDM_ARRAY_LEN(wanted); i++) {
-        /* of several the first counts, as with nginx */
-        if (wanted[i].value->s == NULL
-            && ngx_strcasecmp(h->key.data, (u_char *)wanted[i].name) == 0) {
-            wanted[i].value->s = (char *)h->value.data;
-            wanted[i].value->n = h->value.len;
-            return;
+        if (wanted[i].name != NULL
+            && ngx_http_mdm_take_header(r, wanted[i].name, wanted[i].value)
+                   != NGX_OK) {
+            return NGX_ERROR;
         }
     }
+    return NGX_OK;
+}
+
+/* The other end of the connection, whatever ngx_http_realip has made of the
+ * client's address; without that module the two are the same. */
+static ngx_int_t ngx_http_mdm_take_neighbor(ngx_http_request_t *r,
+                                            mdm_str_t *neighbor)
+{
+    ngx_str_t name = ngx_string("realip_remote_addr");
+    ngx_http_variable_value_t *v = ngx_http_get_variable(
+        r, &name, ngx_hash_key(name.data, name.len));
+
+    if (v == NULL) {
+        return NGX_ERROR;
+    }
+    *neighbor = v->not_found ? ngx_http_mdm_str(&r->connection->addr_text)
+                             : (mdm_str_t){(char *)v->data, v->len};
+    if (neighbor->n > 5 && ngx_strncmp(neighbor->s, "unix:", 5) == 0) {
+        neighbor->n = 5; /* the client's socket happens to have a name */
+    }
+    return NGX_OK;
 }
 
 /* Whatever nginx made of the certificate: the core judges it. */
@@ -266,36 +354,29 @@ static void ngx_http_mdm_take_certificate(ngx_http_request_t *r,
 #endif
 }
 
-static mdm_str_t ngx_http_mdm_str(const ngx_str_t *s)
-{
-    return (mdm_str_t){(const char *)s->data, s->len};
-}
-
-static void ngx_http_mdm_take_request(ngx_http_request_t *r,
-                                      ngx_http_mdm_job_t *job)
+static ngx_int_t ngx_http_mdm_take_request(ngx_http_request_t *r,
+                                           ngx_http_mdm_job_t *job)
 {
     ngx_http_mdm_srv_conf_t *mscf =
         ngx_http_get_module_srv_conf(r, ngx_http_mdm_module);
     ngx_http_mdm_loc_conf_t *mlcf =
         ngx_http_get_module_loc_conf(r, ngx_http_mdm_module);
-    ngx_list_part_t *part;
-    ngx_uint_t i;
+    ngx_http_mdm_log_ctx_t ctx = {r->connection->log, NULL};
+    mdm_log_t log = ngx_http_mdm_log(&ctx);
 
-    job->lines.level = r->connection->log->log_level;
-    job->log = ngx_http_mdm_request_log(&job->lines);
+    job->log = mdm_log_lines_init(&job->lines, &log);
     job->in.log = &job->log;
     job->in.server = mscf->node.config;
     job->in.location = mlcf->node.config;
     job->in.method = ngx_http_mdm_str(&r->method_name);
     job->in.target = ngx_http_mdm_str(&r->unparsed_uri);
     job->in.peer = ngx_http_mdm_str(&r->connection->addr_text);
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-        for (i = 0; i < part->nelts; i++) {
-            ngx_http_mdm_take_header((ngx_table_elt_t *)part->elts + i,
-                                     &job->in);
-        }
-    }
     ngx_http_mdm_take_certificate(r, job);
+    if (ngx_http_mdm_take_headers(r, &job->in) != NGX_OK
+        || ngx_http_mdm_take_neighbor(r, &job->in.neighbor) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    return ngx_http_mdm_take_body(r, job);
 }
 
 /* Pool thread. */
@@ -312,6 +393,8 @@ static void ngx_http_mdm_complete(ngx_event_t *ev)
     ngx_http_request_t *r = ev->data;
     ngx_connection_t *c = r->connection;
     ngx_http_mdm_job_t *job = ngx_http_get_module_ctx(r, ngx_http_mdm_module);
+    ngx_http_mdm_log_ctx_t ctx = {c->log, NULL};
+    mdm_log_t log = ngx_http_mdm_log(&ctx);
 
     ngx_http_set_log_request(c->log, r);
     if (ev->timedout) {
@@ -326,7 +409,7 @@ static void ngx_http_mdm_complete(ngx_event_t *ev)
         ngx_del_timer(ev);
     }
     job->done = 1;
-    ngx_http_mdm_lines_flush(&job->lines, c->log);
+    mdm_log_lines_flush(&job->lines, &log);
 
     r->main->blocked--;
     r->aio = 0;
@@ -358,7 +441,6 @@ static void ngx_http_mdm_body_ready(ngx_http_request_t *r)
     ngx_http_mdm_loc_conf_t *mlcf =
         ngx_http_get_module_loc_conf(r, ngx_http_mdm_module);
 
-    ngx_http_mdm_take_request(r, job);
     job->task.ctx = job;
     job->task.handler = ngx_http_mdm_thread;
     job->task.event.data = r;
@@ -367,7 +449,7 @@ static void ngx_http_mdm_body_ready(ngx_http_request_t *r)
 
     r->write_event_handler = ngx_http_mdm_resume;
     r->connection->log->action = "processing mdm request";
-    if (ngx_http_mdm_take_body(r, job) != NGX_OK
+    if (ngx_http_mdm_take_request(r, job) != NGX_OK
         || ngx_thread_task_post(mlcf->thread_pool, &job->task) != NGX_OK) {
         /* no memory, or the queue is full: nginx has logged that */
         mdm_response_refuse(&job->out, NGX_HTTP_SERVICE_UNAVAILABLE);

@@ -191,6 +191,11 @@ def test_sample_serves(start_sample, own_apns, pki, way):
     api.transport.close()
 
 
+def test_sample_is_without_warnings(start_sample):
+    status, text = start_sample().configtest()
+    assert status == 0 and "MDM" not in text, text
+
+
 def test_sample_limits(start_sample, log, pki):
     """What the samples promise: large bodies and long URLs pass, strangers
     get no certificate trouble, the API wants its token."""

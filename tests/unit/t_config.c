@@ -146,7 +146,7 @@ static void test_defaults(void **state)
     assert_true(m->lease_life_us == 15 * MDM_SEC);
     assert_int_equal(m->command_life_us, 0);
     assert_true(m->result_retention_us == 90 * 86400 * MDM_SEC);
-    assert_int_equal(mdm_config_state_dir(m)[0], '/');
+    assert_int_equal(m->state_dir[0], '/');
     assert_false(mdm_config_is_endpoint(l));
     assert_false(mdm_config_is_endpoint(NULL));
     assert_int_equal(mdm_config_body_max(l), 32 << 20);
