@@ -1,6 +1,6 @@
 """Sequences of the command queue that have gone wrong in other servers: what
 is put off or not answered, unknown and repeated reports, clearing, priority.
-The numbers are those of tests/cases/README.md."""
+The numbers are those of the failures that tests/cases names."""
 import plistlib
 import uuid
 
