@@ -159,24 +159,21 @@ static mdm_rc read_expiry(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
                           mdm_err_t *err)
 {
     int64_t life_us = call->server->config->command_life_us;
-    int64_t now = mdm_wall_us(NULL);
     mdm_str_t value;
+    int64_t from;
     mdm_rc rc = mdm_api_query(call, "expires", &value, err);
 
     if (rc != MDM_OK || mdm_str_is(value, "off")) {
         return rc;
     }
-    if (value.s == NULL) {
-        if (life_us > 0) {
-            enqueue->expires_us = life_us + (enqueue->not_before_us > now
-                                                 ? enqueue->not_before_us
-                                                 : now);
-        }
-        return MDM_OK;
+    if (value.s != NULL) {
+        rc = read_time(call, "expires", &enqueue->expires_us, err);
     }
-    rc = read_time(call, "expires", &enqueue->expires_us, err);
-    if (rc == MDM_OK && (enqueue->expires_us <= now ||
-                         enqueue->expires_us <= enqueue->not_before_us)) {
+    from = mdm_wall_us(NULL);
+    from = enqueue->not_before_us > from ? enqueue->not_before_us : from;
+    if (value.s == NULL) {
+        enqueue->expires_us = life_us > 0 ? from + life_us : 0;
+    } else if (rc == MDM_OK && enqueue->expires_us <= from) {
         rc = mdm_err_set(err, MDM_EINVAL, 0,
                          "expires is over before the command may be "
                          "delivered");

@@ -6,9 +6,11 @@
 
 #include <string.h>
 
-/* What a slice should take at most.  Slices shrink when they take longer:
- * rows with large results take many times as long as others. */
+/* What a slice should take at most; its number of rows follows from how long
+ * the one before took.  Rows with large values take many times as long as
+ * others, so that their size is bounded as well. */
 #define SLICE_US (50 * MDM_SEC / 1000)
+#define BYTES_MAX (2 * 1024 * 1024)
 #define LIMIT_MIN 10
 #define LIMIT_FIRST 100
 #define LIMIT_MAX 1000
@@ -62,82 +64,90 @@ static mdm_rc reseal(mdm_slice_t *slice, mdm_err_t *err)
 
 /* ---- results and commands that are too old ------------------------------ */
 
-static int64_t oldest_kept(const mdm_slice_t *slice)
+static mdm_old_rows_t old_rows(const mdm_slice_t *slice, int64_t *rows)
 {
-    return slice->now_us - slice->config->result_retention_us;
+    mdm_old_rows_t old = {
+        .before_us = slice->now_us - slice->config->result_retention_us,
+        .limit = slice->limit,
+        .bytes_max = BYTES_MAX,
+        .rows = rows};
+
+    return old;
 }
 
-static mdm_rc is_old(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+static mdm_rc find_results(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    mdm_slice_t *slice = arg;
-
-    return mdm_store_results_is_old(tx, oldest_kept(slice), &slice->more,
-                                    err);
+    return mdm_store_results_old(tx, arg, err);
 }
 
 static mdm_rc prune_results(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    mdm_slice_t *slice = arg;
-    size_t n = 0;
-    mdm_rc rc;
+    const mdm_old_rows_t *old = arg;
+    mdm_rc rc = MDM_OK;
+    size_t i;
 
-    rc = mdm_store_results_prune(tx, oldest_kept(slice), slice->limit, &n,
-                                 err);
-    slice->more = n == slice->limit;
+    for (i = 0; rc == MDM_OK && i < old->n; i++) {
+        rc = mdm_store_result_prune(tx, old->rows[i], err);
+    }
     return rc;
 }
 
 static mdm_rc old_results(mdm_slice_t *slice, mdm_err_t *err)
 {
+    int64_t rows[LIMIT_MAX];
+    mdm_old_rows_t old = old_rows(slice, rows);
     mdm_rc rc;
 
     if (slice->config->result_retention_us == 0) {
         return MDM_OK;
     }
-    rc = mdm_store_read(slice->config->store, is_old, slice, err);
-    return rc == MDM_OK && slice->more
-               ? mdm_store_write(slice->config->store, prune_results, slice,
-                                 err)
-               : rc;
+    rc = mdm_store_read(slice->config->store, find_results, &old, err);
+    if (rc == MDM_OK && old.n > 0) {
+        rc = mdm_store_write(slice->config->store, prune_results, &old, err);
+    }
+    slice->more = old.more;
+    return rc;
 }
+
+typedef struct unused_job {
+    mdm_old_rows_t old;
+    int64_t *mark;
+} unused_job_t;
 
 static mdm_rc find_unused(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    return mdm_store_commands_unused(tx, arg, err);
+    unused_job_t *job = arg;
+
+    return mdm_store_commands_unused(tx, &job->old, job->mark, err);
 }
 
 static mdm_rc prune_unused(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    const mdm_unused_t *unused = arg;
+    const unused_job_t *job = arg;
     mdm_rc rc = MDM_OK;
     size_t i;
 
-    for (i = 0; rc == MDM_OK && i < unused->n; i++) {
-        rc = mdm_store_command_prune(tx, unused->cids[i], err);
+    for (i = 0; rc == MDM_OK && i < job->old.n; i++) {
+        rc = mdm_store_command_prune(tx, job->old.rows[i], err);
     }
     return rc;
 }
 
-/* Walks over old commands: most went with their results, the others are
- * those that some device has not answered yet. */
+/* Walks over all old commands: some wait for a device still. */
 static mdm_rc old_commands(mdm_slice_t *slice, mdm_err_t *err)
 {
-    int64_t cids[LIMIT_MAX];
-    mdm_unused_t unused = {.before_us = oldest_kept(slice),
-                           .limit = slice->limit,
-                           .mark = slice->mark,
-                           .cids = cids};
+    int64_t rows[LIMIT_MAX];
+    unused_job_t job = {.old = old_rows(slice, rows), .mark = slice->mark};
     mdm_rc rc;
 
     if (slice->config->result_retention_us == 0) {
         return MDM_OK;
     }
-    rc = mdm_store_read(slice->config->store, find_unused, &unused, err);
-    if (rc == MDM_OK && unused.n > 0) {
-        rc = mdm_store_write(slice->config->store, prune_unused, &unused,
-                             err);
+    rc = mdm_store_read(slice->config->store, find_unused, &job, err);
+    if (rc == MDM_OK && job.old.n > 0) {
+        rc = mdm_store_write(slice->config->store, prune_unused, &job, err);
     }
-    slice->more = unused.more;
+    slice->more = job.old.more;
     if (!slice->more) {
         slice->mark[0] = 0;
         slice->mark[1] = 0;

@@ -6,8 +6,9 @@
  * command is offered again until its final report comes; NotNow keeps it, and
  * the answer to that NotNow passes over all commands that were put off, so
  * that two of them never alternate without end.  A status that we do not know
- * counts as NotNow.  Reports are idempotent and
- * bound to the enrolment that sends them.  Any thread; blocks on the store.
+ * counts as NotNow.  Reports are idempotent and bound to the enrolment that
+ * sends them.  While commands stay, a push becomes due later by itself
+ * (mdm_store_push_repeat()).  Any thread; blocks on the store.
  */
 #ifndef MDM_QUEUE_H
 #define MDM_QUEUE_H

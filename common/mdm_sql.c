@@ -190,14 +190,14 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " (SELECT qid FROM queue WHERE state < 3 AND expires > 0"
         " AND expires <= ?1 ORDER BY expires LIMIT ?3) RETURNING eid",
     [MDM_SQL_RESULTS_OLD] =
-        "SELECT 1 FROM queue WHERE state >= 3 AND finished_at <= ?1 LIMIT 1",
-    [MDM_SQL_RESULTS_PRUNE] =
-        "DELETE FROM queue WHERE qid IN (SELECT qid FROM queue"
+        "SELECT qid, COALESCE(LENGTH(result_s), 0) FROM queue"
         " WHERE state >= 3 AND finished_at <= ?1"
-        " ORDER BY finished_at LIMIT ?2)",
+        " ORDER BY finished_at LIMIT ?2",
+    [MDM_SQL_RESULT_PRUNE] =
+        "DELETE FROM queue WHERE qid = ?1 AND state >= 3",
     /* Old commands behind a mark, and whether an enrolment has them still. */
     [MDM_SQL_COMMANDS_OLD] =
-        "SELECT c.cid, c.created_at,"
+        "SELECT c.cid, COALESCE(LENGTH(c.body_s), 0), c.created_at,"
         " EXISTS (SELECT 1 FROM queue q WHERE q.cid = c.cid) FROM command c"
         " WHERE c.created_at <= ?1 AND c.created_at >= ?2"
         " AND (c.created_at > ?2 OR c.cid > ?3)"
@@ -208,12 +208,15 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_QUEUE_PUT_OFF] =
         "SELECT MIN(not_now_count) FROM queue WHERE eid = ?1 AND " DELIVERABLE
         " AND state = 2",
-    [MDM_SQL_QUEUE_LIST] =
-        "SELECT q.qid, c.uuid, c.request_type, q.state, q.priority,"
-        " q.queued_at, q.not_before, q.expires, q.sent_at, q.sent_count,"
-        " q.not_now_count, q.finished_at, q.damaged FROM queue q"
-        " JOIN command c ON c.cid = q.cid WHERE q.eid = ?1 AND q.qid > ?2"
-        " AND q.state BETWEEN ?3 AND ?4 ORDER BY q.qid LIMIT ?5",
+#define QUEUE_LIST(which)                                                     \
+    "SELECT q.qid, c.uuid, c.request_type, q.state, q.priority,"              \
+    " q.queued_at, q.not_before, q.expires, q.sent_at, q.sent_count,"         \
+    " q.not_now_count, q.finished_at, q.damaged FROM queue q"                 \
+    " JOIN command c ON c.cid = q.cid WHERE q.eid = ?1 AND q.qid > ?2"        \
+    " AND q.state " which " AND q.state BETWEEN ?3 AND ?4"                    \
+    " ORDER BY q.qid LIMIT ?5"
+    [MDM_SQL_QUEUE_LIST_ACTIVE] = QUEUE_LIST("< 3"),
+    [MDM_SQL_QUEUE_LIST_OVER] = QUEUE_LIST(">= 3"),
     [MDM_SQL_QUEUE_CANCEL] = "UPDATE queue SET state = ?2, finished_at = ?3"
                              " WHERE qid = ?1 AND state < 3",
     [MDM_SQL_QUEUE_CANCEL_ALL] =

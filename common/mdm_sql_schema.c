@@ -72,12 +72,13 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     /* Version 2.  blocked_at: an operator shut the device out; told_at: it was
      * told so.  renewal: 1 issued as one for this device, 2 seen in use, 0
      * an ordinary identity (mdm_enroll.h).  queue_finished, command_created:
-     * what is too old to keep; queue_enrollment: all that one was given. */
+     * what is too old to keep.  queue_history: what an enrolment was given; it
+     * leaves out active rows, or SQLite would take it for queue_active. */
     "ALTER TABLE enrollment ADD COLUMN blocked_at BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE enrollment ADD COLUMN told_at BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE identity ADD COLUMN renewal INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX queue_finished ON queue(finished_at) WHERE state >= 3;"
-    "CREATE INDEX queue_enrollment ON queue(eid, qid);"
+    "CREATE INDEX queue_history ON queue(eid, qid) WHERE state >= 3;"
     "CREATE INDEX command_created ON command(created_at, cid);",
 };
 

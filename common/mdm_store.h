@@ -349,25 +349,26 @@ mdm_rc mdm_store_queue_cancel_all(mdm_tx_t *tx, int64_t eid, int64_t now_us,
 mdm_rc mdm_store_queue_put_off(mdm_tx_t *tx, int64_t eid, int64_t now_us,
                                int64_t *count_r, mdm_err_t *err);
 
-/* Is there a command that an enrolment finished up to then? */
-mdm_rc mdm_store_results_is_old(mdm_tx_t *tx, int64_t before_us, bool *some_r,
-                                mdm_err_t *err);
-/* Forgets up to `limit` of them with their results, the oldest first. */
-mdm_rc mdm_store_results_prune(mdm_tx_t *tx, int64_t before_us, size_t limit,
-                               size_t *n_r, mdm_err_t *err);
+/* A slice of what is too old to keep, found before it is deleted. */
+typedef struct mdm_old_rows {
+    int64_t before_us; /* finished or made up to then */
+    size_t limit;      /* rows looked at */
+    int64_t bytes_max; /* of their values, but for a single one */
+    int64_t *rows;     /* room for `limit`: numbers of those to be deleted */
+    size_t n;          /* how many were found */
+    int64_t bytes;
+    bool more;         /* there may be more */
+} mdm_old_rows_t;
 
-/* Commands that no enrolment has any more, looked for a piece at a time. */
-typedef struct mdm_unused {
-    int64_t before_us; /* made up to then */
-    size_t limit;      /* commands looked at */
-    int64_t *mark;     /* two numbers, 0 at first: where to go on */
-    int64_t *cids;     /* room for `limit`; gets the unused ones ... */
-    size_t n;          /* ... so many */
-    bool more;         /* the end was not reached */
-} mdm_unused_t;
-
-mdm_rc mdm_store_commands_unused(mdm_tx_t *tx, mdm_unused_t *unused,
-                                 mdm_err_t *err);
+/* Commands that an enrolment finished, as qids, the oldest first. */
+mdm_rc mdm_store_results_old(mdm_tx_t *tx, mdm_old_rows_t *old,
+                             mdm_err_t *err);
+/* Forgets such a one with its result. */
+mdm_rc mdm_store_result_prune(mdm_tx_t *tx, int64_t qid, mdm_err_t *err);
+/* Commands that no enrolment has any more, as cids.  `mark`: where to go on,
+ * two numbers, 0 at first. */
+mdm_rc mdm_store_commands_unused(mdm_tx_t *tx, mdm_old_rows_t *old,
+                                 int64_t mark[2], mdm_err_t *err);
 /* Forgets a command that no enrolment has.  Its UUID may be used again. */
 mdm_rc mdm_store_command_prune(mdm_tx_t *tx, int64_t cid, mdm_err_t *err);
 

@@ -283,53 +283,71 @@ mdm_rc mdm_store_queue_put_off(mdm_tx_t *tx, int64_t eid, int64_t now_us,
 
 /* ---- what is too old to keep -------------------------------------------- */
 
-mdm_rc mdm_store_results_is_old(mdm_tx_t *tx, int64_t before_us, bool *some_r,
-                                mdm_err_t *err)
+/* Takes a row into a slice, unless that is full; deleting large values takes
+ * time in proportion to their size. */
+static bool take_row(mdm_old_rows_t *old, size_t *seen, int64_t bytes)
 {
-    mdm_query_t q;
-    mdm_rc rc;
-
-    mdm_query_begin(&q, tx, MDM_SQL_RESULTS_OLD, err, "i", before_us);
-    rc = mdm_query_row(&q, some_r);
-    mdm_query_end(&q);
-    return rc;
+    if (old->bytes > 0 && old->bytes + bytes > old->bytes_max) {
+        old->more = true;
+        return false;
+    }
+    old->bytes += bytes;
+    old->more = ++*seen == old->limit;
+    return true;
 }
 
-mdm_rc mdm_store_results_prune(mdm_tx_t *tx, int64_t before_us, size_t limit,
-                               size_t *n_r, mdm_err_t *err)
+mdm_rc mdm_store_results_old(mdm_tx_t *tx, mdm_old_rows_t *old,
+                             mdm_err_t *err)
 {
-    int64_t changes = 0;
-    mdm_rc rc;
-
-    rc = mdm_sql_run(tx, MDM_SQL_RESULTS_PRUNE, &changes, err, "ii", before_us,
-                     (int64_t)limit);
-    *n_r = (size_t)changes;
-    return rc;
-}
-
-mdm_rc mdm_store_commands_unused(mdm_tx_t *tx, mdm_unused_t *unused,
-                                 mdm_err_t *err)
-{
+    size_t seen = 0;
     mdm_query_t q;
-    size_t rows = 0;
     bool row;
     mdm_rc rc;
 
-    unused->n = 0;
-    mdm_query_begin(&q, tx, MDM_SQL_COMMANDS_OLD, err, "iiii",
-                    unused->before_us, unused->mark[0], unused->mark[1],
-                    (int64_t)unused->limit);
+    old->n = 0;
+    old->more = false;
+    old->bytes = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_RESULTS_OLD, err, "ii", old->before_us,
+                    (int64_t)old->limit);
     while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row &&
-           rows < unused->limit) {
-        rows++;
-        unused->mark[0] = mdm_query_int(&q, 1);
-        unused->mark[1] = mdm_query_int(&q, 0);
-        if (mdm_query_int(&q, 2) == 0) {
-            unused->cids[unused->n++] = mdm_query_int(&q, 0);
+           take_row(old, &seen, mdm_query_int(&q, 1))) {
+        old->rows[old->n++] = mdm_query_int(&q, 0);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_result_prune(mdm_tx_t *tx, int64_t qid, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_RESULT_PRUNE, NULL, err, "i", qid);
+}
+
+mdm_rc mdm_store_commands_unused(mdm_tx_t *tx, mdm_old_rows_t *old,
+                                 int64_t mark[2], mdm_err_t *err)
+{
+    size_t seen = 0;
+    mdm_query_t q;
+    bool unused;
+    bool row;
+    mdm_rc rc;
+
+    old->n = 0;
+    old->more = false;
+    old->bytes = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_COMMANDS_OLD, err, "iiii", old->before_us,
+                    mark[0], mark[1], (int64_t)old->limit);
+    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row) {
+        unused = mdm_query_int(&q, 3) == 0;
+        if (!take_row(old, &seen, unused ? mdm_query_int(&q, 1) : 0)) {
+            break;
+        }
+        mark[0] = mdm_query_int(&q, 2);
+        mark[1] = mdm_query_int(&q, 0);
+        if (unused) {
+            old->rows[old->n++] = mark[1];
         }
     }
     mdm_query_end(&q);
-    unused->more = rows == unused->limit;
     return rc;
 }
 
@@ -359,26 +377,58 @@ static bool read_queue_row(const mdm_query_t *q, mdm_arena_t *arena,
            mdm_arena_str(arena, mdm_query_str(q, 2), &r->request_type);
 }
 
-mdm_rc mdm_store_queue_list(mdm_tx_t *tx, const mdm_queue_filter_t *f,
-                            mdm_arena_t *arena, mdm_queue_row_t *rows,
-                            size_t *n_r, mdm_err_t *err)
+static mdm_rc list_part(mdm_tx_t *tx, mdm_stmt_t stmt,
+                        const mdm_queue_filter_t *f, mdm_arena_t *arena,
+                        mdm_queue_row_t *rows, size_t *n_r, mdm_err_t *err)
 {
     mdm_query_t q;
     bool row;
     mdm_rc rc;
 
-    *n_r = 0;
-    mdm_query_begin(&q, tx, MDM_SQL_QUEUE_LIST, err, "iiiii", f->eid, f->after,
+    mdm_query_begin(&q, tx, stmt, err, "iiiii", f->eid, f->after,
                     (int64_t)f->first_state, (int64_t)f->last_state,
                     (int64_t)f->limit);
-    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row &&
-           *n_r < f->limit) {
-        if (!read_queue_row(&q, arena, &rows[(*n_r)++])) {
+    for (*n_r = 0; (rc = mdm_query_row(&q, &row)) == MDM_OK && row &&
+                   *n_r < f->limit;
+         ++*n_r) {
+        if (!read_queue_row(&q, arena, &rows[*n_r])) {
             rc = mdm_err_nomem(err);
             break;
         }
     }
     mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_queue_list(mdm_tx_t *tx, const mdm_queue_filter_t *f,
+                            mdm_arena_t *arena, mdm_queue_row_t *rows,
+                            size_t *n_r, mdm_err_t *err)
+{
+    mdm_queue_row_t *part =
+        mdm_arena_alloc(arena, 2 * f->limit * sizeof(*part));
+    size_t n[2] = {0, 0};
+    size_t at[2] = {0, 0};
+    size_t from;
+    mdm_rc rc;
+
+    if (part == NULL) {
+        return mdm_err_nomem(err);
+    }
+    /* What is active and what is over have an index each. */
+    rc = list_part(tx, MDM_SQL_QUEUE_LIST_ACTIVE, f, arena, part, &n[0], err);
+    if (rc == MDM_OK) {
+        rc = list_part(tx, MDM_SQL_QUEUE_LIST_OVER, f, arena, part + f->limit,
+                       &n[1], err);
+    }
+    for (*n_r = 0; rc == MDM_OK && *n_r < f->limit &&
+                   (at[0] < n[0] || at[1] < n[1]);
+         ++*n_r) {
+        from = at[1] == n[1] || (at[0] < n[0] &&
+                                 part[at[0]].qid < part[f->limit + at[1]].qid)
+                   ? 0
+                   : 1;
+        rows[*n_r] = part[from * f->limit + at[from]++];
+    }
     return rc;
 }
 

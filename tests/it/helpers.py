@@ -1,5 +1,6 @@
 """Small things that several test files use."""
 import contextlib
+import datetime
 import fcntl
 import os
 import sqlite3
@@ -10,7 +11,7 @@ import time
 from mdmtest.api import command_plist
 
 __all__ = ["command_plist", "curl", "hold_database", "table_rows", "Load",
-           "enrolled_ids"]
+           "enrolled_ids", "seconds_until", "next_push", "push_now"]
 
 
 def enrolled_ids(server):
@@ -85,6 +86,31 @@ def hold_locks(server):
     finally:
         for handle in handles:
             os.close(handle)
+
+
+def seconds_until(text):
+    """From now to a time as the API writes it."""
+    when = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")
+    return (when.replace(tzinfo=datetime.timezone.utc).timestamp()
+            - time.time())
+
+
+def next_push(api, device):
+    """In how many seconds the next push goes out; None: in none."""
+    when = api.enrollment(device.id).json["push"]["next_attempt"]
+    return None if when is None else seconds_until(when)
+
+
+def push_now(server, device):
+    """Lets the push that is planned for later be due now."""
+    base = sqlite3.connect(server.database, timeout=10)
+    with base:
+        done = base.execute(
+            "UPDATE push SET due_at = ? WHERE due_at > ? AND eid ="
+            " (SELECT eid FROM enrollment WHERE id = ?)",
+            (int(time.time() * 1e6), int(time.time() * 1e6), device.id))
+        assert done.rowcount == 1, "no push is planned"
+    base.close()
 
 
 class Load:

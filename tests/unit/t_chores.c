@@ -248,6 +248,38 @@ static void test_retention_in_slices(void **state)
     assert_int_equal(db_int(w, "SELECT COUNT(*) FROM command"), 300);
 }
 
+/* Large values bound a slice before the number of rows does, but one that is
+ * larger than any slice goes as well. */
+static void test_large_results(void **state)
+{
+    static const struct {
+        const char *size;
+        int64_t most;
+    } cases[] = {{"3000000", 1}, {"1000000", 2}, {"100000", 20}};
+    world_t *w = *state;
+    work_t work;
+    char sql[200];
+    int64_t left;
+    size_t i;
+
+    enroll(w, "D", 'A');
+    for (i = 0; i < MDM_ARRAY_LEN(cases); i++) {
+        queue_many(w, 30);
+        (void)snprintf(sql, sizeof(sql),
+                       "UPDATE queue SET state = 3, finished_at = expires,"
+                       " result_s = zeroblob(%s)", cases[i].size);
+        db_run(w, sql);
+        work = begin(w, DAY_US);
+        do { /* until it is the turn of the results */
+            assert_int_equal(mdm_chores_step(&work.chores, work.mono,
+                                             work.wall, &w->err), MDM_OK);
+            left = db_int(w, "SELECT COUNT(*) FROM queue");
+        } while (left == 30);
+        assert_int_equal(30 - left, cases[i].most);
+        (void)run_until_none(&work, "SELECT COUNT(*) FROM queue");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +290,7 @@ int main(void)
         world_test(test_retention),
         world_test(test_command_of_many),
         world_test(test_retention_in_slices),
+        world_test(test_large_results),
     };
 
     return cmocka_run_group_tests_name("chores", tests, NULL, NULL);

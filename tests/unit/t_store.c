@@ -424,6 +424,18 @@ static void test_sealed(void **state)
 
 /* ---- plans --------------------------------------------------------------- */
 
+/* The active rows of a queue are found without looking at those that are
+ * over, of which there may be thousands. */
+static bool looks_at_history(const char *sql, const char *detail)
+{
+    return strstr(sql, "state < 3") != NULL &&
+           (strncmp(detail, "SEARCH q ", 9) == 0 ||
+            strncmp(detail, "SEARCH queue ", 13) == 0) &&
+           strstr(detail, "INDEX queue_active ") == NULL &&
+           strstr(detail, "INDEX queue_expires ") == NULL &&
+           strstr(detail, "INTEGER PRIMARY KEY") == NULL;
+}
+
 static void check_plan(sqlite3 *db, mdm_stmt_t stmt)
 {
     const char *detail;
@@ -445,9 +457,11 @@ static void check_plan(sqlite3 *db, mdm_stmt_t stmt)
             continue;
         }
         if (strncmp(detail, "SCAN", 4) == 0 ||
+            looks_at_history(mdm_sql_text(stmt), detail) ||
             (strstr(detail, "TEMP B-TREE") != NULL &&
              stmt != MDM_SQL_IDENTITY_CURRENT &&
              stmt != MDM_SQL_QUEUE_COUNTS &&
+             stmt != MDM_SQL_QUEUE_LIST_ACTIVE &&
              stmt != MDM_SQL_ENROLLMENT_BY_SERIAL)) {
             fail_msg("%s\n%s", mdm_sql_text(stmt), detail);
         }

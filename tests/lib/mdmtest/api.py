@@ -65,6 +65,19 @@ class Api:
     def enrollment(self, enrolment_id):
         return self.call("GET", "/v1/enrollments/" + quote_id(enrolment_id))
 
+    def queue(self, enrolment_id, query=""):
+        return self.call("GET", "/v1/enrollments/" + quote_id(enrolment_id)
+                         + "/commands" + query)
+
+    def clear_queue(self, enrolment_id):
+        return self.call("DELETE", "/v1/enrollments/"
+                         + quote_id(enrolment_id) + "/commands")
+
+    def cancel(self, enrolment_id, command_uuid):
+        return self.call("DELETE", "/v1/enrollments/"
+                         + quote_id(enrolment_id) + "/commands/"
+                         + quote_id(command_uuid))
+
     def command(self, command_uuid):
         return self.call("GET", "/v1/commands/" + quote_id(command_uuid))
 
