@@ -221,6 +221,7 @@ static void ngx_http_mdm_take_header(const ngx_table_elt_t *h,
         const char *name;
         mdm_str_t *value;
     } wanted[] = {
+        {"Expect", &in->expect},
         {"Content-Type", &in->content_type},
         {"Content-Encoding", &in->content_encoding},
         {"Accept", &in->accept},
@@ -288,6 +289,7 @@ static void ngx_http_mdm_take_request(ngx_http_request_t *r,
     job->in.location = mlcf->node.config;
     job->in.method = ngx_http_mdm_str(&r->method_name);
     job->in.target = ngx_http_mdm_str(&r->unparsed_uri);
+    job->in.host = ngx_http_mdm_str(&r->headers_in.server);
     job->in.peer = ngx_http_mdm_str(&r->connection->addr_text);
     for (part = &r->headers_in.headers.part; part; part = part->next) {
         for (i = 0; i < part->nelts; i++) {
