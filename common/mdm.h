@@ -194,6 +194,8 @@ typedef struct mdm_request {
     const mdm_config_t *location; /* merged */
     mdm_str_t method;
     mdm_str_t target; /* raw request target: path and query, undecoded */
+    mdm_str_t host;   /* whom the client means; absent: it named nobody */
+    mdm_str_t expect;
     mdm_str_t content_type;
     mdm_str_t content_encoding;
     mdm_str_t accept;

@@ -289,7 +289,10 @@ void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
 
     call.arena = response->arena;
     mdm_err_clear(&err);
-    rc = serve(&call, &err);
+    rc = mdm_http_expect(request, &err);
+    if (rc == MDM_OK) {
+        rc = serve(&call, &err);
+    }
     if (rc == MDM_OK) {
         return;
     }

@@ -359,7 +359,14 @@ mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
         mdm_http_header(response, "Allow", "PUT");
         return mdm_err_set(err, MDM_EMETHOD, 0, "devices send PUT");
     }
-    rc = choose(request, &is_checkin, err);
+    if (request->host.n == 0) {
+        /* Some httpd refuses this under SNI; so does every server here. */
+        return mdm_err_set(err, MDM_EINVAL, 0, "no Host was sent");
+    }
+    rc = mdm_http_expect(request, err);
+    if (rc == MDM_OK) {
+        rc = choose(request, &is_checkin, err);
+    }
     if (rc == MDM_OK) {
         rc = mdm_http_body(request, request->location->plist_limits.size,
                            call.arena, &call.body, err);

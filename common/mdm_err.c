@@ -147,6 +147,8 @@ const char *mdm_rc_name(mdm_rc rc)
         return "closed";
     case MDM_ECONFIG:
         return "configuration";
+    case MDM_EEXPECT:
+        return "unknown expectation";
     }
     return "unknown";
 }

@@ -33,7 +33,8 @@ typedef enum mdm_rc {
     MDM_EINTERNAL = -17, /* our own fault (503) */
     MDM_EAGAIN = -18,    /* non-blocking operation would block */
     MDM_ECLOSED = -19,   /* the peer ended the connection */
-    MDM_ECONFIG = -20    /* wrong configuration */
+    MDM_ECONFIG = -20,   /* wrong configuration */
+    MDM_EEXPECT = -21    /* an Expect header that nobody can meet (417) */
 } mdm_rc;
 
 #define MDM_ERR_TEXT_MAX 512

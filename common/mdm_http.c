@@ -33,6 +33,7 @@ static const struct {
     {MDM_ETOOBIG, 413, 413},
     {MDM_EMEDIATYPE, 415, 415},
     {MDM_EUNAUTHORIZED, 403, 401},
+    {MDM_EEXPECT, 417, 417},
 };
 
 int mdm_http_status(mdm_rc rc, mdm_audience_t audience)
@@ -118,6 +119,17 @@ void mdm_http_error(mdm_response_t *response, mdm_audience_t audience,
     line = mdm_arena_printf(response->arena, "%s\n", text);
     mdm_http_reply(response, status, "text/plain; charset=UTF-8",
                    line != NULL ? mdm_str_from(line) : MDM_STR("error\n"));
+}
+
+mdm_rc mdm_http_expect(const mdm_request_t *request, mdm_err_t *err)
+{
+    mdm_str_t expect = mdm_str_trim(request->expect);
+
+    if (expect.n > 0 && !mdm_str_ieq(expect, "100-continue")) {
+        return mdm_err_set(err, MDM_EEXPECT, 0,
+                           "of Expect only 100-continue is known");
+    }
+    return MDM_OK;
 }
 
 mdm_rc mdm_http_body(const mdm_request_t *request, uint64_t max,

@@ -31,6 +31,12 @@ void mdm_http_header(mdm_response_t *response, const char *name,
 void mdm_http_error(mdm_response_t *response, mdm_audience_t audience,
                     const mdm_err_t *err);
 
+/* Nothing but "100-continue" can be expected of us, which the host sees to.
+ * nginx passes other words over; httpd refuses them before we see them.
+ * MDM_EEXPECT. */
+mdm_rc mdm_http_expect(const mdm_request_t *request,
+                       mdm_err_t *err) MDM_USE_RESULT;
+
 /* The whole body in memory, at most `max` bytes; borrowed or in `arena`.
  * MDM_ETOOBIG, MDM_ENOMEM, MDM_EUNAVAIL (the file cannot be read). */
 mdm_rc mdm_http_body(const mdm_request_t *request, uint64_t max,

@@ -298,6 +298,8 @@ static void request_fill(request_rec *r, const body_t *body,
     request->server = site->node;
     request->method = text(r->method);
     request->target = mdm_request_target(r->unparsed_uri);
+    request->host = text(r->hostname);
+    request->expect = header(r, "Expect");
     request->content_type = header(r, "Content-Type");
     request->content_encoding = header(r, "Content-Encoding");
     request->accept = header(r, "Accept");

@@ -288,6 +288,7 @@ static ngx_int_t ngx_http_mdm_take_headers(ngx_http_request_t *r,
         const char *name;
         mdm_str_t *value;
     } wanted[] = {
+        {"Expect", &in->expect},
         {"Content-Type", &in->content_type},
         {"Content-Encoding", &in->content_encoding},
         {"Accept", &in->accept},
@@ -370,6 +371,7 @@ static ngx_int_t ngx_http_mdm_take_request(ngx_http_request_t *r,
     job->in.location = mlcf->node.config;
     job->in.method = ngx_http_mdm_str(&r->method_name);
     job->in.target = ngx_http_mdm_str(&r->unparsed_uri);
+    job->in.host = ngx_http_mdm_str(&r->headers_in.server);
     job->in.peer = ngx_http_mdm_str(&r->connection->addr_text);
     ngx_http_mdm_take_certificate(r, job);
     if (ngx_http_mdm_take_headers(r, &job->in) != NGX_OK

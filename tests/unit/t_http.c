@@ -155,6 +155,7 @@ static mdm_request_t request(world_t *w, const char *method,
 
     r.method = mdm_str_from(method);
     r.target = mdm_str_from(target);
+    r.host = MDM_STR("mdm.example.com");
     r.content_type = mdm_str_from(type);
     r.body = mdm_str_from(body);
     r.client_cert = w->cert;
@@ -327,6 +328,38 @@ static void test_device_identity(void **state)
     r.client_cert = der;
     assert_int_not_equal(handle(w, &r), 200);
     free((void *)(uintptr_t)der.s);
+}
+
+static void test_host_and_expect(void **state)
+{
+    static const struct {
+        const char *expect;
+        int status;
+    } words[] = {
+        {"", 200},        {"  ", 200},       {"100-continue", 200},
+        {" 100-CONTINUE ", 200},             {"weird", 417},
+        {"100-continue, x", 417},            {"\"100-continue\"", 417},
+    };
+    world_t *w = *state;
+    mdm_request_t r;
+    size_t i;
+
+    start(w);
+    enroll(w);
+    r = request(w, "PUT", "/mdm", COMMAND, IDLE);
+    r.host = MDM_STR_NONE; /* HTTP/1.0 */
+    assert_int_equal(handle(w, &r), 400);
+    r = request(w, "PUT", "/mdm", COMMAND, IDLE);
+    for (i = 0; i < MDM_ARRAY_LEN(words); i++) {
+        r.expect = mdm_str_from(words[i].expect);
+        assert_int_equal(handle(w, &r), words[i].status);
+    }
+    role(w, "api", "/api");
+    r = request(w, "GET", "/api/version", NULL, NULL);
+    r.host = MDM_STR_NONE;
+    assert_int_equal(handle(w, &r), 200); /* a balancer asks like this */
+    r.expect = MDM_STR("weird");
+    assert_int_equal(handle(w, &r), 417);
 }
 
 static void test_bodies(void **state)
@@ -758,7 +791,7 @@ int main(void)
         TEST(test_api_credentials), TEST(test_api_paths),
         TEST(test_api_commands),    TEST(test_api_pushcert),
         TEST(test_store_away),      TEST(test_refuse),
-        TEST(test_stop),
+        TEST(test_stop),            TEST(test_host_and_expect),
     };
 
     return cmocka_run_group_tests_name("http", tests, NULL, NULL);

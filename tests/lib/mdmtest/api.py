@@ -78,6 +78,17 @@ class Api:
                          + quote_id(enrolment_id) + "/commands/"
                          + quote_id(command_uuid))
 
+    def block(self, enrolment_id, on=True):
+        return self.call("POST", f"/v1/enrollments/{quote_id(enrolment_id)}/"
+                         + ("block" if on else "unblock"))
+
+    def secret(self, enrolment_id, name):
+        return self.call("GET", f"/v1/enrollments/{quote_id(enrolment_id)}"
+                         f"/secrets/{name}")
+
+    def migrate(self, message):
+        return self.call("PUT", "/migration", message)
+
     def command(self, command_uuid):
         return self.call("GET", "/v1/commands/" + quote_id(command_uuid))
 

@@ -154,6 +154,14 @@ class Channel:
         return self.check_in("TokenUpdate", Topic=self.device.topic,
                              Token=self.token, PushMagic=self.magic, **extra)
 
+    def set_bootstrap_token(self, token=None):
+        """token None: the key is left out, which deletes the stored one."""
+        keys = {} if token is None else {"BootstrapToken": token}
+        return self.check_in("SetBootstrapToken", **keys)
+
+    def get_bootstrap_token(self):
+        return self.check_in("GetBootstrapToken")
+
     def new_token(self):
         self.token = os.urandom(32)
         self.magic = str(uuid.uuid4()).upper()
@@ -278,6 +286,11 @@ class Device(Channel):
         return Channel(self, {
             "UDID": self.udid, "UserID": user_id or str(uuid.uuid4()).upper(),
             "UserShortName": short_name, "UserLongName": long_name})
+
+    def enrollment_user(self, user_id):
+        """A user channel of a Mac under User Enrollment."""
+        return Channel(self, {"EnrollmentID": self.keys["EnrollmentID"],
+                              "EnrollmentUserID": user_id})
 
     def ipad_user(self, short_name):
         return Channel(self, {"UDID": self.udid, "UserID": SHARED_IPAD,
