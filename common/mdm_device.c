@@ -14,7 +14,8 @@
 
 /* Ids come from devices: printable, bounded. */
 #define ID_TEXT 128
-#define PLIST_MAX (1024 * 1024)
+/* Two profiles of 1 MB and a token, in base64. */
+#define PLIST_MAX (3 * 1024 * 1024)
 #define UNRECOGNIZED                                                          \
     "{\"code\": \"com.apple.unrecognized.device\", "                          \
     "\"description\": \"the device is blocked on this server\", "             \

@@ -13,9 +13,6 @@
 #define JSON_TYPE "application/json"
 #define MAID_SERVICE "com.apple.maid"
 
-/* Two profiles of 1 MB and a token, in base64. */
-#define RETURN_MAX (3 * 1024 * 1024)
-
 /* ---- DeclarativeManagement ---------------------------------------------- */
 
 mdm_rc mdm_device_declarative_management(mdm_device_call_t *call,
@@ -115,7 +112,6 @@ static mdm_plist_put_t true_of(const char *key, bool value)
         .flag = true};
 }
 
-/* Larger than what mdm_device_reply_plist() is for; wiped in the same way. */
 static mdm_rc reply_return(mdm_device_call_t *call,
                            const mdm_return_to_service_t *how,
                            mdm_str_t token, mdm_err_t *err)
@@ -134,21 +130,8 @@ static mdm_rc reply_return(mdm_device_call_t *call,
          .items = inner,
          .n = MDM_ARRAY_LEN(inner)},
     };
-    mdm_str_t body = MDM_STR_NONE;
-    mdm_buf_t xml;
-    mdm_rc rc;
 
-    mdm_buf_init_secret(&xml, RETURN_MAX);
-    rc = mdm_plist_write(outer, MDM_ARRAY_LEN(outer), &xml, err);
-    if (rc == MDM_OK &&
-        !mdm_arena_str(call->arena, mdm_buf_str(&xml), &body)) {
-        rc = mdm_err_nomem(err);
-    }
-    mdm_buf_clear(&xml);
-    if (rc == MDM_OK) {
-        mdm_http_reply(call->response, 200, MDM_XML_TYPE, body);
-    }
-    return rc;
+    return mdm_device_reply_plist(call, outer, MDM_ARRAY_LEN(outer), err);
 }
 
 mdm_rc mdm_device_return_to_service(mdm_device_call_t *call,
