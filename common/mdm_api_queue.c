@@ -104,6 +104,7 @@ static json_t *row_json(const mdm_queue_row_t *r)
 mdm_rc mdm_api_queue_list(mdm_api_call_t *call, mdm_err_t *err)
 {
     job_t job = {.call = call};
+    size_t limit = 0;
     json_t *list;
     json_t *json;
     size_t i;
@@ -111,8 +112,9 @@ mdm_rc mdm_api_queue_list(mdm_api_call_t *call, mdm_err_t *err)
 
     rc = mdm_api_segment(call, 2, &job.id, err);
     if (rc == MDM_OK) {
-        rc = mdm_api_page(call, &job.filter.after, &job.filter.limit, err);
+        rc = mdm_api_page(call, &job.filter.after, &limit, err);
     }
+    job.filter.limit = limit + 1; /* one more tells whether this is the end */
     if (rc == MDM_OK) {
         rc = read_state(call, &job.filter, err);
     }
@@ -127,15 +129,15 @@ mdm_rc mdm_api_queue_list(mdm_api_call_t *call, mdm_err_t *err)
         return rc;
     }
     list = json_array();
-    for (i = 0; i < job.n; i++) {
+    for (i = 0; i < job.n && i < limit; i++) {
         json_array_append_new(list, row_json(&job.rows[i]));
     }
     json = json_object();
     json_object_set_new(json, "commands", list);
-    if (job.n == job.filter.limit) {
+    if (job.n > limit) {
         json_object_set_new(json, "next_cursor",
                             json_sprintf("%lld",
-                                         (long long)job.rows[job.n - 1].qid));
+                                         (long long)job.rows[limit - 1].qid));
     }
     return mdm_api_reply(call, 200, json, err);
 }

@@ -96,6 +96,7 @@ def test_pages(api, enroll):
         seen, cursor = [], ""
         while True:
             reply = api.queue(device.id, f"?limit={limit}&cursor={cursor}")
+            assert 1 <= len(uuids(reply)) <= limit
             seen += uuids(reply)
             cursor = reply.json.get("next_cursor")
             if cursor is None:

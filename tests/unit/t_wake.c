@@ -313,7 +313,7 @@ static void test_silent_with_a_command(void **state)
     assert_string_equal(report(w, MDM_REPORT_ERROR, "A"), "B");
     assert_true(db_int(w, DUE) == due);
     /* It comes back after most of the time has gone. */
-    db_run(w, "UPDATE push SET due_at = due_at - 10000000000");
+    db_run(w, "UPDATE push SET due_at = due_at - 12000000000");
     assert_string_equal(idle(w), "B");
     assert_pause(w, REPEAT_US);
     assert_string_equal(report(w, MDM_REPORT_COMMAND_FORMAT_ERROR, "B"), "");
