@@ -393,6 +393,7 @@ mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx,
     int64_t looked = 0;
     int64_t last = 0;
     mdm_query_t q;
+    bool more;
     bool row;
     mdm_rc rc;
 
@@ -413,8 +414,13 @@ mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx,
             break;
         }
     }
-    *next_r = *n_r == filter->limit || looked == SCAN_MAX ? last : 0;
+    /* One row further, so that the last page says that it is the last. */
+    more = looked == SCAN_MAX;
     rc = q.rc;
+    if (rc == MDM_OK && !more && *n_r == filter->limit) {
+        rc = mdm_query_row(&q, &more);
+    }
+    *next_r = more ? last : 0;
     mdm_query_end(&q);
     return rc;
 }
