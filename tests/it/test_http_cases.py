@@ -286,6 +286,12 @@ NEIGHBOURS = {
                        415),
     "gzip then identity": (with_header(
         b"Content-Encoding: gzip\r\nContent-Encoding: identity\r\n"), 415),
+    "identity then gzip": (with_header(
+        b"Content-Encoding: identity\r\nContent-Encoding: gzip\r\n"), 415),
+    "media type twice": (with_header(
+        b"Content-Type: application/x-apple-aspen-mdm\r\n"), 415),
+    "two media types": (with_header(
+        b"Content-Type: application/x-apple-aspen-mdm-checkin\r\n"), 415),
     "expect in capitals": (with_header(b"Expect: 100-CONTINUE\r\n"), 200),
     "expect spaces": (with_header(b"Expect:   100-continue  \r\n"), 200),
     "expect two things": (with_header(b"Expect: 100-continue, x\r\n"), 417),

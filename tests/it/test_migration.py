@@ -12,20 +12,34 @@ ENDPOINTS = {"/mdm": "mdm", "/first-use": "mdm", "/mdmapi/": "api",
              "/closed/": "api"}
 
 
-@pytest.fixture
-def site(own_server):
+@pytest.fixture(scope="module")
+def module_site(kind, pki, build_dir, session_apns):
     """Migration and first use are each on at one location and off at
     another."""
-    server = own_server([
+    from conftest import KINDS, push_settings
+    server = KINDS[kind](pki, build_dir, push_settings(pki, session_apns) + [
         ("/first-use", "RETROACTIVE_BINDING", "on"),
-        ("/mdmapi/", "MIGRATION", "on")], endpoints=ENDPOINTS, start=False)
+        ("/mdmapi/", "MIGRATION", "on")], endpoints=ENDPOINTS)
     server.settings.append(
         ("/closed/", "API_TOKEN_FILE", server.path("tokens")))
-    server.start()
-    server.calls = server.api()
-    assert server.calls.put_pushcert(server.push.both_pem).status == 200
-    yield server
-    server.calls.transport.close()
+    try:
+        server.start()
+        server.push = pki.push(key_kind="ec")
+        server.calls = server.api()
+        assert server.calls.put_pushcert(server.push.both_pem).status == 200
+        yield server
+        server.calls.transport.close()
+        server.quit()
+    finally:
+        server.stop()
+        server.remove()
+
+
+@pytest.fixture
+def site(module_site, log):
+    log.watch(module_site)
+    yield module_site
+    module_site.get_static()
 
 
 class Moved:
@@ -70,7 +84,7 @@ def certificate_of(server, device):
     return row.get("identity_certificate", {}).get("sha256")
 
 
-def test_whole_move(site, own_apns, pki):
+def test_whole_move(site, apns, pki):
     """Authenticate, TokenUpdate, SetBootstrapToken and a user's TokenUpdate;
     pushed and queued for before the device ever came."""
     moved = Moved(site, pki).authenticate()
@@ -93,7 +107,7 @@ def test_whole_move(site, own_apns, pki):
         command_uuid, body = command_plist("ProfileList")
         assert site.calls.enqueue(channel.id, body).status == 200
         queued[channel.id] = command_uuid
-        push = own_apns.wait_token(channel.token_hex)
+        push = apns.wait_token(channel.token_hex)
         assert push["headers"]["apns-topic"] == device.topic
     moved.arrive("/first-use")
     assert offered(device.idle()) == queued[device.id]
@@ -225,7 +239,7 @@ def test_re_enrolment_of_a_moved_device(site, pki, log):
     device.close()
 
 
-def test_lists_may_be_sent_again(site, own_apns, pki):
+def test_lists_may_be_sent_again(site, apns, pki):
     """Until the device has come; then what it says here counts."""
     moved = Moved(site, pki).authenticate().token_update()
     everything = list(moved.kept)
@@ -253,11 +267,12 @@ def test_lists_may_be_sent_again(site, own_apns, pki):
     assert {**before, "last_seen": 0} == {**after, "last_seen": 0}
     assert site.calls.enrollment(user.id).status == 404
     assert site.calls.push(device.id).status == 200
-    own_apns.wait_token(device.token_hex)
+    apns.wait_token(device.token_hex)
     device.close()
 
 
 def test_not_where_it_is_off(site, pki, log):
+    before = enrolled_ids(site)
     body = Moved(site, pki).authenticate().kept[0]
     closed = site.api()
     closed.base = "/closed"
@@ -273,7 +288,7 @@ def test_not_where_it_is_off(site, pki, log):
     stranger.transport.close()
     assert site.calls.call("GET", "/migration").status == 405
     assert site.calls.call("POST", "/migration", body).status == 405
-    assert enrolled_ids(site) == []
+    assert enrolled_ids(site) == before
 
 
 def test_what_is_not_taken(site, pki):
@@ -281,6 +296,7 @@ def test_what_is_not_taken(site, pki):
     authenticate, token_update = moved.kept
     device = moved.device
     user = device.user()
+    before = enrolled_ids(site)
     reply = site.calls.migrate(token_update)    # before its Authenticate
     assert reply.status == 404, reply
     assert site.calls.migrate(authenticate).status == 200
@@ -302,7 +318,7 @@ def test_what_is_not_taken(site, pki):
         assert reply.status == 400, (body, reply)
     row = site.calls.enrollment(device.id).json
     assert (row["state"], row["token_update_tally"]) == ("authenticating", 0)
-    assert enrolled_ids(site) == [device.id]
+    assert enrolled_ids(site) == before + [device.id]
 
 
 def test_checked_out_over_there(site, pki, log):
