@@ -223,6 +223,26 @@ mdm_str_t mdm_request_target(const char *uri);
  * there is none.  For a host that gives client certificates as PEM. */
 mdm_str_t mdm_request_pem(char *text);
 
+/* A body that comes in pieces, for a host that does not keep it itself: up to
+ * 1 MB in memory, a larger one in a file without a name.  One thread. */
+typedef struct mdm_body {
+    const char *dir; /* of the file */
+    char *data;      /* NULL once the bytes are in the file */
+    size_t cap;
+    int fd; /* -1: no file */
+    uint64_t size;
+} mdm_body_t;
+
+/* Borrows `dir` (NULL: none, larger bodies fail). */
+void mdm_body_init(mdm_body_t *body, const char *dir);
+/* MDM_ENOMEM, MDM_EUNAVAIL: our own trouble, answer 503. */
+mdm_rc mdm_body_add(mdm_body_t *body, const char *data, size_t n,
+                    mdm_err_t *err) MDM_USE_RESULT;
+/* Lets the request borrow what was kept. */
+void mdm_body_lend(const mdm_body_t *body, mdm_request_t *request);
+/* Wipes and frees. */
+void mdm_body_clear(mdm_body_t *body);
+
 #define MDM_RESPONSE_HEADERS 6
 
 /* The answer.  Zero-initialise before, mdm_response_clear() after. */

@@ -5,8 +5,7 @@
  * there.  The core decides every status but those of this front end's own
  * limits: body too large, body not readable, service not started.
  *
- * A body up to BODY_HEAP bytes stays in memory, a larger one goes to an
- * unlinked temporary file, so that many uploads at once do not add up.
+ * The body is kept by the core, in memory or in a file (mdm_body_t).
  */
 #include "mod_mdm.h"
 
@@ -15,17 +14,13 @@
 #include "http_request.h"
 #include "http_ssl.h"
 
-#include "apr_portable.h"
 #include "apr_strings.h"
 
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 
 APLOG_USE_MODULE(mdm);
 
-#define BODY_HEAP ((size_t)1 << 20)
-#define BODY_START ((size_t)8 << 10)
 #define BODY_READ ((apr_off_t)64 << 10)
 #define WRITE_MAX ((size_t)1 << 20)
 
@@ -111,91 +106,15 @@ static int type_checker(request_rec *r)
 
 /* ---- body -------------------------------------------------------------- */
 
-typedef struct body {
-    char *data; /* malloc, NULL once the bytes are in the file */
-    size_t cap;
-    apr_file_t *file; /* closed with the request */
-    uint64_t size;
-} body_t;
-
-static void body_clear(body_t *body)
-{
-    free(body->data);
-    body->data = NULL;
-}
-
-static apr_status_t body_to_file(request_rec *r, body_t *body)
-{
-    char *name = NULL;
-    apr_status_t rv = APR_SUCCESS;
-
-    if (mod_mdm_service->temp_dir == NULL)
-        return APR_ENOENT;
-    name = apr_psprintf(r->pool, "%s/mdm-XXXXXX", mod_mdm_service->temp_dir);
-    rv = apr_file_mktemp(&body->file, name, APR_FOPEN_CREATE | APR_FOPEN_EXCL |
-                         APR_FOPEN_READ | APR_FOPEN_WRITE, r->pool);
-    if (rv != APR_SUCCESS)
-        return rv;
-    apr_file_remove(name, r->pool); /* reachable by descriptor alone */
-    rv = apr_file_write_full(body->file, body->data, (apr_size_t)body->size,
-                             NULL);
-    body_clear(body);
-    return rv;
-}
-
-static apr_status_t body_add(request_rec *r, body_t *body, const char *data,
-                             apr_size_t n)
-{
-    size_t cap = body->cap ? body->cap : BODY_START;
-    char *grown = NULL;
-    apr_status_t rv = APR_SUCCESS;
-
-    if (n == 0)
-        return APR_SUCCESS;
-    if (body->file == NULL && body->size + n > BODY_HEAP) {
-        rv = body_to_file(r, body);
-        if (rv != APR_SUCCESS)
-            return rv;
-    }
-    if (body->file != NULL) {
-        rv = apr_file_write_full(body->file, data, n, NULL);
-        body->size += n;
-        return rv;
-    }
-    while (cap < body->size + n)
-        cap *= 2;
-    if (cap > body->cap) {
-        grown = realloc(body->data, cap);
-        if (grown == NULL)
-            return APR_ENOMEM;
-        body->data = grown;
-        body->cap = cap;
-    }
-    memcpy(body->data + body->size, data, n);
-    body->size += n;
-    return APR_SUCCESS;
-}
-
-/* Our own trouble with a body: 503, the client comes back. */
-static int body_lost(const mdm_log_t *log, apr_status_t rv)
-{
-    char reason[128] = "";
-
-    mdm_log_msg(log, MDM_LOG_ERROR, MDM_MSG_STORE_FAULT,
-                "a request's body cannot be kept in %s: %s",
-                mod_mdm_service->temp_dir ? mod_mdm_service->temp_dir : "/tmp",
-                apr_strerror(rv, reason, sizeof(reason)));
-    return HTTP_SERVICE_UNAVAILABLE;
-}
-
 /* Takes what one brigade holds.  OK or an HTTP status. */
-static int body_take(request_rec *r, apr_bucket_brigade *bb, uint64_t max,
-                     body_t *body, const mdm_log_t *log, bool *end_r)
+static int body_take(apr_bucket_brigade *bb, uint64_t max, mdm_body_t *body,
+                     const mdm_log_t *log, bool *end_r)
 {
     apr_bucket *bucket = NULL;
     const char *data = NULL;
     apr_size_t n = 0;
     apr_status_t rv = APR_SUCCESS;
+    mdm_err_t err = {MDM_OK, 0, ""};
 
     for (bucket = APR_BRIGADE_FIRST(bb); bucket != APR_BRIGADE_SENTINEL(bb);
          bucket = APR_BUCKET_NEXT(bucket)) {
@@ -210,20 +129,39 @@ static int body_take(request_rec *r, apr_bucket_brigade *bb, uint64_t max,
             return ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
         if (n > max - body->size)
             return HTTP_REQUEST_ENTITY_TOO_LARGE;
-        rv = body_add(r, body, data, n);
-        if (rv != APR_SUCCESS)
-            return body_lost(log, rv);
+        if (mdm_body_add(body, data, n, &err) != MDM_OK) {
+            mdm_log_err(log, MDM_LOG_ERROR, MDM_MSG_STORE_FAULT, &err);
+            return HTTP_SERVICE_UNAVAILABLE;
+        }
     }
     return OK;
 }
 
 /* httpd's own input filter answers broken framing and LimitRequestBody by
- * itself: without a page of its own and without an ErrorDocument. */
-static void quiet_filter_errors(request_rec *r)
+ * itself.  Keeps that answer from the client, for us to give: without a page
+ * of httpd's or an ErrorDocument.  ctx: int, the status. */
+static apr_status_t catch_error(ap_filter_t *f, apr_bucket_brigade *bb)
 {
-    ap_custom_response(r, HTTP_BAD_REQUEST, "");
-    ap_custom_response(r, HTTP_REQUEST_ENTITY_TOO_LARGE, "");
-    ap_custom_response(r, HTTP_NOT_IMPLEMENTED, "");
+    apr_bucket *first = APR_BRIGADE_FIRST(bb);
+
+    if (first == APR_BRIGADE_SENTINEL(bb) || !AP_BUCKET_IS_ERROR(first))
+        return ap_pass_brigade(f->next, bb);
+    *(int *)f->ctx = ((ap_bucket_error *)first->data)->status;
+    apr_brigade_cleanup(bb);
+    f->r->eos_sent = 0; /* the answer is to come */
+    return AP_FILTER_ERROR;
+}
+
+/* The status for a body that the input filter does not give. */
+static int body_fault(apr_status_t rv, int caught, bool full)
+{
+    int status = ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
+
+    if (status == AP_FILTER_ERROR && caught != 0)
+        status = caught;
+    /* Within the limits it is a chunk size that wraps: malformed. */
+    return status == HTTP_REQUEST_ENTITY_TOO_LARGE && !full ? HTTP_BAD_REQUEST
+                                                            : status;
 }
 
 /* The smaller of the endpoint's and the host's limit. */
@@ -236,14 +174,16 @@ static uint64_t body_max(request_rec *r, const mdm_config_t *location)
 }
 
 /* Reads the whole body.  OK, an HTTP status, or AP_FILTER_ERROR when a filter
- * has answered already. */
-static int body_read(request_rec *r, uint64_t max, body_t *body,
+ * has answered already, which none of httpd's does. */
+static int body_read(request_rec *r, uint64_t max, mdm_body_t *body,
                      const mdm_log_t *log)
 {
     const char *length = apr_table_get(r->headers_in, "Content-Length");
     apr_bucket_brigade *bb = NULL;
     apr_off_t announced = 0;
+    ap_filter_t *catcher = NULL;
     apr_status_t rv = APR_SUCCESS;
+    int caught = 0;
     int status = OK;
     bool end = false;
 
@@ -252,18 +192,20 @@ static int body_read(request_rec *r, uint64_t max, body_t *body,
         apr_strtoff(&announced, length, NULL, 10) == APR_SUCCESS &&
         announced > 0 && (uint64_t)announced > max)
         return HTTP_REQUEST_ENTITY_TOO_LARGE;
-    quiet_filter_errors(r);
+    catcher = ap_add_output_filter("MDM_BODY_ERROR", &caught, r,
+                                   r->connection);
     bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     while (!end && status == OK) {
         rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES,
                             APR_BLOCK_READ, BODY_READ);
         if (rv != APR_SUCCESS)
-            status = ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
+            status = body_fault(rv, caught, body->size + BODY_READ > max);
         else
-            status = body_take(r, bb, max, body, log, &end);
+            status = body_take(bb, max, body, log, &end);
         apr_brigade_cleanup(bb);
     }
     apr_brigade_destroy(bb);
+    ap_remove_output_filter(catcher);
     return status;
 }
 
@@ -288,12 +230,11 @@ static mdm_str_t client_cert(request_rec *r)
     return pem ? mdm_request_pem(apr_pstrdup(r->pool, pem)) : MDM_STR_NONE;
 }
 
-static void request_fill(request_rec *r, const body_t *body,
+static void request_fill(request_rec *r, const mdm_body_t *body,
                          mdm_request_t *request)
 {
     const mod_mdm_site_t *site =
         ap_get_module_config(r->server->module_config, &mdm_module);
-    apr_os_file_t fd = -1;
 
     request->server = site->node;
     request->method = text(r->method);
@@ -312,14 +253,7 @@ static void request_fill(request_rec *r, const body_t *body,
     request->client_cert = client_cert(r);
     request->peer = text(r->useragent_ip);
     request->neighbor = text(r->connection->client_ip); /* no mod_remoteip */
-    request->body_size = body->size;
-    request->body_fd = -1;
-    if (body->file != NULL && apr_os_file_get(&fd, body->file) == APR_SUCCESS)
-        request->body_fd = fd;
-    else if (body->size > 0)
-        request->body = (mdm_str_t){body->data, (size_t)body->size};
-    else
-        request->body = MDM_STR("");
+    mdm_body_lend(body, request);
 }
 
 /* Under prefork a signal handler ends the child in the middle of whatever
@@ -371,9 +305,10 @@ static int answer(request_rec *r, const mdm_config_t *location)
     mdm_log_t log = mod_mdm_log_request(r);
     mdm_request_t request = {.log = &log, .location = location};
     mdm_response_t response = {.status = 0};
-    body_t body = {NULL, 0, NULL, 0};
+    mdm_body_t body;
     int status = OK;
 
+    mdm_body_init(&body, mod_mdm_service->temp_dir);
     status = mod_mdm_service->started
                  ? body_read(r, body_max(r, location), &body, &log)
                  : HTTP_SERVICE_UNAVAILABLE;
@@ -391,7 +326,7 @@ static int answer(request_rec *r, const mdm_config_t *location)
     mdm_response_clear(&response);
     status = OK;
 leave:
-    body_clear(&body);
+    mdm_body_clear(&body);
     return status;
 }
 
@@ -408,6 +343,8 @@ static int handler(request_rec *r)
 
 void mod_mdm_request_hooks(void)
 {
+    ap_register_output_filter("MDM_BODY_ERROR", catch_error, NULL,
+                              AP_FTYPE_RESOURCE);
     ap_hook_pre_translate_name(pre_translate, NULL, NULL, APR_HOOK_FIRST);
     ap_hook_translate_name(translate_note, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_translate_name(translate, NULL, NULL, APR_HOOK_LAST);
