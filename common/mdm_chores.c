@@ -87,7 +87,7 @@ static mdm_rc prune_results(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     size_t i;
 
     for (i = 0; rc == MDM_OK && i < old->n; i++) {
-        rc = mdm_store_result_prune(tx, old->rows[i], err);
+        rc = mdm_store_result_prune(tx, old->rows[i], old->before_us, err);
     }
     return rc;
 }

@@ -194,7 +194,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " WHERE state >= 3 AND finished_at <= ?1"
         " ORDER BY finished_at LIMIT ?2",
     [MDM_SQL_RESULT_PRUNE] =
-        "DELETE FROM queue WHERE qid = ?1 AND state >= 3",
+        "DELETE FROM queue WHERE qid = ?1 AND state >= 3"
+        " AND finished_at <= ?2",
     /* Old commands behind a mark, and whether an enrolment has them still. */
     [MDM_SQL_COMMANDS_OLD] =
         "SELECT c.cid, COALESCE(LENGTH(c.body_s), 0), c.created_at,"

@@ -363,8 +363,10 @@ typedef struct mdm_old_rows {
 /* Commands that an enrolment finished, as qids, the oldest first. */
 mdm_rc mdm_store_results_old(mdm_tx_t *tx, mdm_old_rows_t *old,
                              mdm_err_t *err);
-/* Forgets such a one with its result. */
-mdm_rc mdm_store_result_prune(mdm_tx_t *tx, int64_t qid, mdm_err_t *err);
+/* Forgets such a one with its result, unless a report on it has come since it
+ * was found. */
+mdm_rc mdm_store_result_prune(mdm_tx_t *tx, int64_t qid, int64_t before_us,
+                              mdm_err_t *err);
 /* Commands that no enrolment has any more, as cids.  `mark`: where to go on,
  * two numbers, 0 at first. */
 mdm_rc mdm_store_commands_unused(mdm_tx_t *tx, mdm_old_rows_t *old,

@@ -317,9 +317,11 @@ mdm_rc mdm_store_results_old(mdm_tx_t *tx, mdm_old_rows_t *old,
     return rc;
 }
 
-mdm_rc mdm_store_result_prune(mdm_tx_t *tx, int64_t qid, mdm_err_t *err)
+mdm_rc mdm_store_result_prune(mdm_tx_t *tx, int64_t qid, int64_t before_us,
+                              mdm_err_t *err)
 {
-    return mdm_sql_run(tx, MDM_SQL_RESULT_PRUNE, NULL, err, "i", qid);
+    return mdm_sql_run(tx, MDM_SQL_RESULT_PRUNE, NULL, err, "ii", qid,
+                       before_us);
 }
 
 mdm_rc mdm_store_commands_unused(mdm_tx_t *tx, mdm_old_rows_t *old,

@@ -248,6 +248,46 @@ static void test_retention_in_slices(void **state)
     assert_int_equal(db_int(w, "SELECT COUNT(*) FROM command"), 300);
 }
 
+typedef struct pruning {
+    mdm_old_rows_t old;
+    int64_t row;
+} pruning_t;
+
+static mdm_rc find_old(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    pruning_t *p = arg;
+
+    return mdm_store_results_old(tx, &p->old, err);
+}
+
+static mdm_rc prune_old(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    pruning_t *p = arg;
+
+    return mdm_store_result_prune(tx, p->row, p->old.before_us, err);
+}
+
+/* A late report on a cancelled command, between the look and the deletion. */
+static void test_late_report_while_pruning(void **state)
+{
+    world_t *w = *state;
+    pruning_t p = {.old = {.limit = 1, .bytes_max = 1000}};
+
+    p.old.rows = &p.row;
+    enroll(w, "D", 'A');
+    (void)enqueue(w, "c1", "D", 5);
+    assert_string_equal(idle(w), "c1");
+    p.old.before_us = mdm_wall_us(NULL) - DAY_US;
+    at(w, "queue SET state = 7, finished_at", p.old.before_us - 5, "");
+    assert_int_equal(mdm_store_read(w->store, find_old, &p, &w->err), MDM_OK);
+    assert_int_equal(p.old.n, 1);
+    assert_string_equal(report(w, MDM_REPORT_ACKNOWLEDGED, "c1"), "");
+    assert_int_equal(mdm_store_write(w->store, prune_old, &p, &w->err),
+                     MDM_OK);
+    assert_int_equal(db_int(w, "SELECT state FROM queue WHERE result_s IS NOT"
+                               " NULL"), MDM_QUEUE_ACKNOWLEDGED);
+}
+
 /* Large values bound a slice before the number of rows does, but one that is
  * larger than any slice goes as well. */
 static void test_large_results(void **state)
@@ -290,6 +330,7 @@ int main(void)
         world_test(test_retention),
         world_test(test_command_of_many),
         world_test(test_retention_in_slices),
+        world_test(test_late_report_while_pruning),
         world_test(test_large_results),
     };
 
