@@ -135,7 +135,9 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_IDENTITY_RETIRE] =
         "UPDATE identity SET is_current = 0"
         " WHERE device_eid = ?1 AND is_current = 1 AND fingerprint <> ?2"
-        " AND renewal <> 1", /* one that waits to be seen stays */
+        /* One that was issued later and waits to be seen stays. */
+        " AND (renewal <> 1 OR bound_at < (SELECT bound_at FROM identity"
+        " WHERE fingerprint = ?2))",
     [MDM_SQL_IDENTITY_BIND] =
         "INSERT INTO identity (fingerprint, device_eid, is_current, bound_at,"
         " not_after, certificate, renewal)"

@@ -258,8 +258,8 @@ typedef struct mdm_binding_add {
 mdm_rc mdm_store_identity_bind(mdm_tx_t *tx, const mdm_binding_add_t *add,
                                int64_t now_us, mdm_err_t *err);
 
-/* The certificate is in use now: the others become history, it gets the
- * renewal state given. */
+/* The certificate is in use now: the others become history but for renewals
+ * that were bound later, it gets the renewal state given. */
 mdm_rc mdm_store_identity_settle(mdm_tx_t *tx, int64_t device_eid,
                                  const unsigned char fp[MDM_SHA256_LEN],
                                  mdm_renewal_t renewal, mdm_err_t *err);

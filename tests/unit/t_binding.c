@@ -185,6 +185,32 @@ static void test_renewal_keeps_life(void **state)
     assert_string_equal(secret(w, MDM_SECRET_BOOTSTRAP_TOKEN), "");
 }
 
+/* Of several renewals, one that was issued before the one in use is over; a
+ * later one is on its way still. */
+static void test_renewal_never_used(void **state)
+{
+    world_t *w = *state;
+
+    enroll(w, "D", 'A');
+    assert_int_equal(renew(w, 'A', 'B'), MDM_OK); /* its answer got lost */
+    assert_int_equal(renew(w, 'A', 'C'), MDM_OK);
+    assert_int_equal(renew(w, 'A', 'E'), MDM_OK);
+    assert_int_equal(idle_as(w, "D", 'C'), MDM_OK);
+    assert_int_equal(current(w), 2);
+    assert_int_equal(idle_as(w, "D", 'B'), MDM_EDENIED);
+    assert_int_equal(idle_as(w, "D", 'C'), MDM_OK);
+    assert_int_equal(checkin(w, TOKEN_UPDATE, "D", 'C'), MDM_OK);
+    assert_int_equal(idle_as(w, "D", 'E'), MDM_OK);
+    assert_int_equal(current(w), 1);
+    /* A new life under another certificate ends it as well. */
+    assert_int_equal(renew(w, 'E', 'F'), MDM_OK);
+    enroll(w, "D", 'G');
+    assert_int_equal(current(w), 1);
+    assert_int_equal(idle_as(w, "D", 'F'), MDM_EDENIED);
+    assert_int_equal(checkin(w, AUTHENTICATE, "D", 'F'), MDM_EDENIED);
+    assert_int_equal(idle_as(w, "D", 'G'), MDM_OK);
+}
+
 /* Seen in an Idle first, then Authenticate: still the same life. */
 static void test_renewal_seen_first(void **state)
 {
@@ -522,6 +548,7 @@ int main(void)
         world_test(test_renewal_refused),
         world_test(test_renewal_of_another),
         world_test(test_renewal_keeps_life),
+        world_test(test_renewal_never_used),
         world_test(test_renewal_seen_first),
         world_test(test_bootstrap_token),
         world_test(test_block),
