@@ -133,8 +133,8 @@ typedef struct mdm_turn_away {
     bool first;       /* it had not been told before */
 } mdm_turn_away_t;
 
-/* A blocked device is here: disables it and retires its queue.  Store
- * errors. */
+/* A blocked device is here: disables it and retires its queue.  MDM_EBUSY: it
+ * was unblocked meanwhile and is to come again.  Store errors. */
 mdm_rc mdm_enroll_turn_away(mdm_store_t *store, const mdm_channel_t *channel,
                             mdm_turn_away_t *how_r, mdm_err_t *err)
     MDM_USE_RESULT;

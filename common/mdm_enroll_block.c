@@ -87,6 +87,10 @@ static mdm_rc turn_away(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 
     rc = mdm_store_blocked_get(tx, job->id, job->arena, &job->blocked, err);
     eid = job->blocked.eid;
+    if (rc == MDM_OK && !job->blocked.blocked) {
+        rc = mdm_err_set(err, MDM_EBUSY, 0,
+                         "the device was unblocked just now");
+    }
     if (rc != MDM_OK || job->blocked.told_at != 0) {
         return rc;
     }

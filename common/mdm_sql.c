@@ -111,8 +111,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
                      " WHERE eid = ?1 AND last_seen < ?2",
     [MDM_SQL_BLOCK] = "UPDATE enrollment SET blocked_at = ?2, told_at = 0"
                       " WHERE eid = ?1",
-    [MDM_SQL_BLOCKED_GET] = "SELECT eid, told_at, product_name, os_version"
-                            " FROM enrollment WHERE id = ?1",
+    [MDM_SQL_BLOCKED_GET] = "SELECT eid, told_at, product_name, os_version,"
+                            " blocked_at FROM enrollment WHERE id = ?1",
     [MDM_SQL_BLOCKED_TOLD] =
         "UPDATE enrollment SET told_at = ?2 WHERE eid = ?1 AND told_at = 0",
     [MDM_SQL_BOOTSTRAP_TOKEN_SET] =

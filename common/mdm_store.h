@@ -133,6 +133,7 @@ mdm_rc mdm_store_block(mdm_tx_t *tx, int64_t eid, int64_t at_us,
 /* What is needed to turn a blocked device away; strings in the arena. */
 typedef struct mdm_blocked {
     int64_t eid;
+    bool blocked;    /* still */
     int64_t told_at; /* 0: it has not been told yet */
     mdm_str_t product_name;
     mdm_str_t os_version;

@@ -108,6 +108,7 @@ mdm_rc mdm_store_blocked_get(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
     } else if (rc == MDM_OK) {
         blocked_r->eid = mdm_query_int(&q, 0);
         blocked_r->told_at = mdm_query_int(&q, 1);
+        blocked_r->blocked = mdm_query_int(&q, 4) != 0;
         if (!mdm_arena_str(arena, mdm_query_str(&q, 2),
                            &blocked_r->product_name) ||
             !mdm_arena_str(arena, mdm_query_str(&q, 3),

@@ -345,6 +345,24 @@ static void test_blocked_in_time(void **state)
     assert_int_equal(checkin(w, AUTHENTICATE, "D", 'A'), MDM_EBLOCKED);
 }
 
+/* Unblocked between the look and the answer: nothing makes it leave. */
+static void test_unblocked_while_here(void **state)
+{
+    world_t *w = *state;
+    mdm_channel_t c = channel("D");
+    mdm_turn_away_t how;
+
+    enroll(w, "D", 'A');
+    (void)enqueue(w, "c1", "D", 5);
+    assert_int_equal(block(w, "D", true, true), MDM_OK);
+    assert_int_equal(idle_as(w, "D", 'A'), MDM_EBLOCKED);
+    assert_int_equal(block(w, "D", false, true), MDM_OK);
+    assert_int_equal(mdm_enroll_turn_away(w->store, &c, &how, &w->err),
+                     MDM_EBUSY);
+    assert_string_equal(idle(w), "c1");
+    assert_int_equal(db_int(w, "SELECT told_at FROM enrollment"), 0);
+}
+
 static void test_how_to_tell(void **state)
 {
     static const struct {
@@ -371,6 +389,7 @@ static void test_how_to_tell(void **state)
     size_t i;
 
     enroll(w, "D", 'A');
+    assert_int_equal(block(w, "D", true, true), MDM_OK);
     for (i = 0; i < MDM_ARRAY_LEN(systems); i++) {
         (void)snprintf(sql, sizeof(sql),
                        "UPDATE enrollment SET product_name = '%s',"
@@ -553,6 +572,7 @@ int main(void)
         world_test(test_bootstrap_token),
         world_test(test_block),
         world_test(test_blocked_in_time),
+        world_test(test_unblocked_while_here),
         world_test(test_how_to_tell),
         world_test(test_import),
         world_test(test_retroactive),
