@@ -138,6 +138,7 @@ static mdm_rc admit(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
                           .speaker = job->speaker,
                           .writing = true,
                           .any_user = true,
+                          .leaving = job->msg->type == MDM_CHECKIN_CHECK_OUT,
                           .now_us = job->now_us};
     bool again;
     mdm_rc rc;
@@ -212,20 +213,9 @@ static mdm_rc token_update(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 /* A blocked device may leave like any other. */
 static mdm_rc check_out(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
-    int64_t device;
-    bool blocked;
-    mdm_rc rc;
+    mdm_rc rc = admit(tx, job, err);
+    int64_t device = job->poll.device_eid;
 
-    rc = mdm_store_poll(tx, job->msg->channel.id,
-                        job->speaker->identity.fingerprint, job->now_us,
-                        &job->poll, err);
-    blocked = job->poll.blocked;
-    device = job->poll.device_eid;
-    job->poll.blocked = false;
-    if (rc == MDM_OK) {
-        rc = job->import ? check_import(tx, job, err)
-                         : mdm_enroll_authorize(&job->poll, err);
-    }
     if (rc != MDM_OK || job->poll.state == MDM_ENROLLMENT_DISABLED) {
         return rc;
     }
@@ -236,7 +226,7 @@ static mdm_rc check_out(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     if (rc == MDM_OK) {
         rc = mdm_store_push_clear_device(tx, device, err);
     }
-    if (rc == MDM_OK && blocked) {
+    if (rc == MDM_OK && job->poll.blocked) {
         rc = mdm_store_blocked_told(tx, device, job->now_us, err);
     }
     return rc;

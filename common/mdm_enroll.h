@@ -39,11 +39,6 @@ typedef struct mdm_speaker {
     bool retroactive; /* may be bound to a device that never had one */
 } mdm_speaker_t;
 
-/* Does the speaker's certificate speak for the enrolment that was looked up?
- * MDM_EDENIED with the reason.  MDM_EBLOCKED: it does, but the device is shut
- * out. */
-mdm_rc mdm_enroll_authorize(const mdm_poll_t *poll, mdm_err_t *err);
-
 /* Looks the channel up and admits the sender, inside a transaction.  The
  * first use of a certificate may change its binding: in a plain read
  * (`writing` false) *again_r says then that a writing transaction is needed,
@@ -56,6 +51,7 @@ typedef struct mdm_look_up {
     bool writing;
     bool any_user; /* a user's channel may be unknown or disabled, if the
                     * device is ours; eid is 0 when it is unknown */
+    bool leaving;  /* it may be blocked, or have checked out before */
     int64_t now_us;
 } mdm_look_up_t;
 

@@ -8,7 +8,9 @@
 
 #include "mdm_str.h"
 
-mdm_rc mdm_enroll_authorize(const mdm_poll_t *poll, mdm_err_t *err)
+/* Does the speaker's certificate speak for the enrolment that was looked up?
+ * MDM_EBLOCKED: it does, but the device is shut out. */
+static mdm_rc authorize(const mdm_poll_t *poll, mdm_err_t *err)
 {
     if (poll->bound_elsewhere) {
         return mdm_err_set(err, MDM_EDENIED, 0,
@@ -91,6 +93,7 @@ mdm_rc mdm_enroll_look_up(mdm_tx_t *tx, const mdm_look_up_t *what,
                           mdm_poll_t *poll_r, bool *again_r, mdm_err_t *err)
 {
     mdm_rc rc = poll_channel(tx, what, poll_r, err);
+    bool blocked = poll_r->blocked;
 
     *again_r = false;
     if (rc == MDM_OK && is_first_use(poll_r, what->speaker)) {
@@ -101,11 +104,13 @@ mdm_rc mdm_enroll_look_up(mdm_tx_t *tx, const mdm_look_up_t *what,
         rc = first_use(tx, what, poll_r, err);
     }
     if (rc == MDM_OK) {
-        rc = mdm_enroll_authorize(poll_r, err);
+        poll_r->blocked = blocked && !what->leaving;
+        rc = authorize(poll_r, err);
+        poll_r->blocked = blocked;
     }
-    if (rc == MDM_OK && (poll_r->device_state == MDM_ENROLLMENT_DISABLED ||
-                         (poll_r->state == MDM_ENROLLMENT_DISABLED &&
-                          !what->any_user))) {
+    if (rc == MDM_OK && !what->leaving &&
+        (poll_r->device_state == MDM_ENROLLMENT_DISABLED ||
+         (poll_r->state == MDM_ENROLLMENT_DISABLED && !what->any_user))) {
         rc = mdm_err_set(err, MDM_EDENIED, 0, "the enrolment has checked out");
     }
     return rc;

@@ -522,6 +522,32 @@ static void test_retroactive_messages(void **state)
     assert_int_equal(idle_as(w, "F", 'B'), MDM_OK);
 }
 
+/* A device may leave with the first message that it sends here. */
+static void test_retroactive_check_out(void **state)
+{
+    world_t *w = *state;
+    mdm_checkin_t msg = {.type = CHECK_OUT};
+    mdm_speaker_t s = speaker('A');
+
+    msg.channel = channel("D");
+    assert_int_equal(import(w, AUTHENTICATE, "D"), MDM_OK);
+    assert_int_equal(import(w, TOKEN_UPDATE, "D"), MDM_OK);
+    assert_int_equal(checkin(w, CHECK_OUT, "D", 'A'), MDM_EDENIED);
+    s.retroactive = true;
+    assert_int_equal(mdm_enroll_apply(w->store, &msg, MDM_STR("raw"), &s,
+                                      &w->enrolled, &w->err), MDM_OK);
+    assert_int_equal(db_int(w, "SELECT state FROM enrollment"), 2);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM identity"), 1);
+    /* And no other certificate may say so. */
+    assert_int_equal(checkin(w, CHECK_OUT, "D", 'B'), MDM_EDENIED);
+    /* Under a renewal, too; a blocked device as well. */
+    enroll(w, "E", 'X');
+    assert_int_equal(renew(w, 'X', 'Y'), MDM_OK);
+    assert_int_equal(block(w, "E", true, true), MDM_OK);
+    assert_int_equal(checkin(w, CHECK_OUT, "E", 'Y'), MDM_OK);
+    assert_int_equal(checkin(w, CHECK_OUT, "E", 'X'), MDM_EDENIED);
+}
+
 static void test_admit(void **state)
 {
     world_t *w = *state;
@@ -577,6 +603,7 @@ int main(void)
         world_test(test_import),
         world_test(test_retroactive),
         world_test(test_retroactive_messages),
+        world_test(test_retroactive_check_out),
         world_test(test_admit),
     };
 
