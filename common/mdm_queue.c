@@ -135,6 +135,7 @@ static mdm_rc next_wake(mdm_tx_t *tx, const job_t *job, bool put_off,
  * pushed again later.  Writes nothing where the time that stands is good. */
 static mdm_rc plan_push(mdm_tx_t *tx, const job_t *job, mdm_err_t *err)
 {
+    int64_t pause = mdm_store_push_repeat(tx);
     bool put_off = job->report->status == MDM_REPORT_NOT_NOW ||
                    job->report->status == MDM_REPORT_UNKNOWN;
     int64_t due = 0;
@@ -144,7 +145,8 @@ static mdm_rc plan_push(mdm_tx_t *tx, const job_t *job, mdm_err_t *err)
 
     rc = mdm_store_push_get(tx, job->poll.eid, &found, &due, err);
     if (rc == MDM_OK && job->result->has_command && !job->poll.push_due &&
-        due >= job->now_us + mdm_store_push_repeat(tx) / 2) {
+        due >= job->now_us + pause / 2 &&
+        due <= job->now_us + pause + pause / 4) {
         return MDM_OK;
     }
     if (rc == MDM_OK) {

@@ -297,6 +297,35 @@ static void test_times_in_the_queue(void **state)
     assert_true(delivered(w, &f) == f.now + MINUTE_US);
 }
 
+static void not_before(world_t *w, const char *uuid, int64_t when)
+{
+    char sql[200];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "UPDATE queue SET not_before = %lld WHERE cid ="
+                   " (SELECT cid FROM command WHERE uuid = '%s')",
+                   (long long)when, uuid);
+    db_run(w, sql);
+}
+
+/* A push that is due in a month is no reason not to wake a device that took
+ * another command and said nothing. */
+static void test_due_far_ahead(void **state)
+{
+    world_t *w = begin(state, REPEAT_US);
+
+    queue(w, "A", "D");
+    queue(w, "B", "D");
+    not_before(w, "A", mdm_wall_us(NULL) + 10 * REPEAT_US);
+    assert_string_equal(idle(w), "B");
+    assert_pause(w, REPEAT_US);
+    assert_string_equal(report(w, MDM_REPORT_ACKNOWLEDGED, "B"), "");
+    assert_true(db_int(w, DUE) > mdm_wall_us(NULL) + 9 * REPEAT_US);
+    queue(w, "C", "D");
+    assert_string_equal(idle(w), "C");
+    assert_pause(w, REPEAT_US);
+}
+
 /* With a command in its hands a device has time to answer; a second one in
  * the same contact writes no new time. */
 static void test_silent_with_a_command(void **state)
@@ -487,6 +516,7 @@ int main(void)
         world_test(test_silent_after_push),
         world_test(test_what_is_repeated),
         world_test(test_times_in_the_queue),
+        world_test(test_due_far_ahead),
         world_test(test_silent_with_a_command),
         world_test(test_nobody_to_wake),
         world_test(test_idle_does_not_write),
