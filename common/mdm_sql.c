@@ -18,10 +18,6 @@
 #define PUSH_PENDING                                                          \
     "((p.due_at IS NOT NULL AND (p.due_at <= ?2 OR p.attempts > 0)) OR"       \
     " (p.claimed_by IS NOT NULL AND p.sent_generation >= 0))"
-/* When the next command may be delivered that may not be yet. */
-#define NEXT_NOT_BEFORE(now)                                                  \
-    "(SELECT MIN(not_before) FROM queue WHERE eid = ?1 AND state < 3"         \
-    " AND not_before > " now ")"
 /* When to push again by ourselves: at `at` (NULL: never) for commands that
  * wait now, and when the next one may be delivered; NULL where nothing waits
  * or the device cannot be woken or was told to leave. */
@@ -266,16 +262,15 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " ELSE excluded.apns_id END RETURNING apns_id",
     [MDM_SQL_QUEUE_WAITING] =
         "SELECT 1 FROM queue WHERE eid = ?1 AND " DELIVERABLE " LIMIT 1",
-    [MDM_SQL_PUSH_CLEAR] =
-        "UPDATE push SET due_at = " NEXT_NOT_BEFORE("?2") ", attempts = 0,"
-        " sent_generation = -1 WHERE eid = ?1"
-        " AND (due_at IS NOT NULL OR claimed_by IS NOT NULL)",
     [MDM_SQL_PUSH_GET] = "SELECT due_at FROM push WHERE eid = ?1",
-    /* The id of a push that somebody asked for and that never left stays. */
+    /* The id of a push that somebody asked for and that never left stays, and
+     * that of the last one where no other follows. */
     [MDM_SQL_PUSH_PLAN] =
         "UPDATE push SET due_at = " NEXT_PUSH("?2", "?3") ", attempts = 0,"
+        " topic = (SELECT topic FROM enrollment WHERE eid = ?1),"
         " apns_id = CASE WHEN claimed_by IS NOT NULL OR"
         " (sent_generation >= 0 AND sent_generation <> generation)"
+        " OR " NEXT_PUSH("?2", "?3") " IS NULL"
         " THEN apns_id ELSE ?4 END, sent_generation = -1 WHERE eid = ?1",
     [MDM_SQL_PUSH_PLAN_ADD] =
         "INSERT INTO push (eid, topic, due_at, generation, sent_generation,"

@@ -427,9 +427,6 @@ mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
 /* Is anything deliverable queued? */
 mdm_rc mdm_store_queue_waiting(mdm_tx_t *tx, int64_t eid, int64_t now_us,
                                bool *waiting_r, mdm_err_t *err);
-/* The device is here: nothing need be pushed before the next not_before. */
-mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, int64_t now_us,
-                            mdm_err_t *err);
 mdm_rc mdm_store_push_clear_device(mdm_tx_t *tx, int64_t device_eid,
                                    mdm_err_t *err);
 /* Of what there is: *found_r, is there a row of the outbox; *due_r, when the
@@ -442,6 +439,10 @@ mdm_rc mdm_store_push_get(mdm_tx_t *tx, int64_t eid, bool *found_r,
  * waits, or the device cannot be woken. */
 mdm_rc mdm_store_push_plan(mdm_tx_t *tx, int64_t eid, bool found,
                            int64_t now_us, int64_t at_us, mdm_err_t *err);
+/* The same without a time: nothing need be pushed before the next
+ * not_before. */
+mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                            mdm_err_t *err);
 /* No push need go out any more if nothing is left in the channel's queue. */
 mdm_rc mdm_store_push_settle(mdm_tx_t *tx, int64_t eid, mdm_err_t *err);
 /* How soon a push is repeated while commands wait; 0: never. */

@@ -45,12 +45,6 @@ mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
     return rc;
 }
 
-mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, int64_t now_us,
-                            mdm_err_t *err)
-{
-    return mdm_sql_run(tx, MDM_SQL_PUSH_CLEAR, NULL, err, "ii", eid, now_us);
-}
-
 mdm_rc mdm_store_push_clear_device(mdm_tx_t *tx, int64_t device_eid,
                                    mdm_err_t *err)
 {
@@ -86,6 +80,17 @@ mdm_rc mdm_store_push_plan(mdm_tx_t *tx, int64_t eid, bool found,
                              NULL, err, "iiot", eid, now_us,
                              at_us != 0 ? &at_us : NULL, mdm_str_from(fresh))
                : rc;
+}
+
+mdm_rc mdm_store_push_clear(mdm_tx_t *tx, int64_t eid, int64_t now_us,
+                            mdm_err_t *err)
+{
+    int64_t due;
+    bool found;
+    mdm_rc rc = mdm_store_push_get(tx, eid, &found, &due, err);
+
+    return rc == MDM_OK ? mdm_store_push_plan(tx, eid, found, now_us, 0, err)
+                        : rc;
 }
 
 mdm_rc mdm_store_push_settle(mdm_tx_t *tx, int64_t eid, mdm_err_t *err)

@@ -308,6 +308,30 @@ static void not_before(world_t *w, const char *uuid, int64_t when)
     db_run(w, sql);
 }
 
+/* A command for later that came while the device could not be woken is known
+ * with its new token; nothing goes out before that. */
+static void test_later_without_token(void **state)
+{
+    world_t *w = begin(state, REPEAT_US);
+    int64_t when = mdm_wall_us(NULL) + 30 * MINUTE_US;
+
+    assert_int_equal(checkin(w, MDM_CHECKIN_AUTHENTICATE, "D", 'A'), MDM_OK);
+    queue(w, "A", "D");
+    not_before(w, "A", when);
+    assert_int_equal(db_int(w, DUE), NO_ROW);
+    assert_int_equal(checkin(w, MDM_CHECKIN_TOKEN_UPDATE, "D", 'A'), MDM_OK);
+    assert_true(db_int(w, DUE) == when);
+    assert_string_equal(idle(w), "");
+    assert_true(db_int(w, DUE) == when);
+    /* An Authenticate that goes on with the same life stops it, too. */
+    db_run(w, "UPDATE identity SET renewal = 2");
+    assert_int_equal(checkin(w, MDM_CHECKIN_AUTHENTICATE, "D", 'A'), MDM_OK);
+    assert_true(w->enrolled.renewed);
+    assert_int_equal(db_int(w, DUE), NONE);
+    assert_int_equal(checkin(w, MDM_CHECKIN_TOKEN_UPDATE, "D", 'A'), MDM_OK);
+    assert_true(db_int(w, DUE) == when);
+}
+
 /* A push that is due in a month is no reason not to wake a device that took
  * another command and said nothing. */
 static void test_due_far_ahead(void **state)
@@ -324,6 +348,29 @@ static void test_due_far_ahead(void **state)
     queue(w, "C", "D");
     assert_string_equal(idle(w), "C");
     assert_pause(w, REPEAT_US);
+}
+
+/* A device that was given a profile of another topic is pushed under that. */
+static void test_new_topic(void **state)
+{
+    world_t *w = begin(state, REPEAT_US);
+    mdm_checkin_t msg = {.type = MDM_CHECKIN_TOKEN_UPDATE,
+                         .topic = MDM_STR(OTHER_TOPIC),
+                         .token = MDM_STR("t"),
+                         .push_magic = MDM_STR("m")};
+    mdm_speaker_t s = speaker('A');
+
+    queue(w, "A", "D");
+    assert_string_equal(idle(w), "A");
+    assert_string_equal(report(w, MDM_REPORT_ACKNOWLEDGED, "A"), "");
+    msg.channel = channel("D");
+    assert_int_equal(mdm_enroll_apply(w->store, &msg, MDM_STR("raw"), &s,
+                                      &w->enrolled, &w->err), MDM_OK);
+    queue(w, "B", "D");
+    assert_string_equal(idle(w), "B");
+    assert_pause(w, REPEAT_US);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM push"
+                               " WHERE topic = '" OTHER_TOPIC "'"), 1);
 }
 
 /* With a command in its hands a device has time to answer; a second one in
@@ -516,7 +563,9 @@ int main(void)
         world_test(test_silent_after_push),
         world_test(test_what_is_repeated),
         world_test(test_times_in_the_queue),
+        world_test(test_later_without_token),
         world_test(test_due_far_ahead),
+        world_test(test_new_topic),
         world_test(test_silent_with_a_command),
         world_test(test_nobody_to_wake),
         world_test(test_idle_does_not_write),
