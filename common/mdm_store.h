@@ -321,7 +321,8 @@ mdm_rc mdm_store_queue_find(mdm_tx_t *tx, int64_t eid, mdm_str_t uuid,
                             int64_t *qid_r, mdm_queue_state_t *state_r,
                             mdm_err_t *err);
 /* The command to deliver next, its body in the arena; *found_r false: none.
- * `skip_not_now`: passes over those the device put off.  Notes the delivery. */
+ * `skip_not_now`: passes over those the device put off.  Notes the delivery.
+ * One whose body is damaged is cancelled and told of. */
 mdm_rc mdm_store_queue_take(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
                             int64_t now_us, mdm_arena_t *arena,
                             mdm_str_t *body_r, bool *found_r, mdm_err_t *err);
@@ -457,7 +458,7 @@ typedef struct mdm_claim {
     int64_t token_at;
     int64_t attempts;
     char apns_id[MDM_UUID_SIZE];
-    bool pushable; /* token there and good, topic as claimed */
+    bool pushable; /* token there, good and readable, topic as claimed */
 } mdm_claim_t;
 
 /* Earliest due time of a topic; INT64_MAX: nothing is due. */

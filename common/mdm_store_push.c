@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "mdm_sql.h"
+#include "mdm_store_int.h"
 #include "mdm_str.h"
 
 #define WHERE_SIZE 64
@@ -151,6 +151,12 @@ static mdm_rc read_payload(mdm_tx_t *tx, mdm_str_t topic, mdm_arena_t *arena,
         if (rc == MDM_OK) {
             rc = open_column(tx, "magic", claim->eid, mdm_query_str(&q, 2),
                              arena, &claim->magic, err);
+        }
+        if (rc == MDM_EINTERNAL) { /* damaged: others must be pushed still */
+            mdm_log_err(mdm_store_log(tx->store), MDM_LOG_ERROR,
+                        MDM_MSG_STORE_FAULT, err);
+            claim->token = MDM_STR_NONE;
+            rc = MDM_OK;
         }
         claim->pushable = claim->pushable && claim->token.n > 0;
     }

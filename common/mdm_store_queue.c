@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "mdm_sql.h"
+#include "mdm_store_int.h"
 #include "mdm_str.h"
 
 #define WHERE_SIZE 64
@@ -151,14 +151,18 @@ mdm_rc mdm_store_queue_find(mdm_tx_t *tx, int64_t eid, mdm_str_t uuid,
     return rc;
 }
 
-mdm_rc mdm_store_queue_take(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
-                            int64_t now_us, mdm_arena_t *arena,
-                            mdm_str_t *body_r, bool *found_r, mdm_err_t *err)
+/* A command as it stands in the store. */
+typedef struct waiting {
+    int64_t qid;
+    char *where;
+    mdm_str_t sealed;
+} waiting_t;
+
+static mdm_rc find_next(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
+                        int64_t now_us, mdm_arena_t *arena, waiting_t *next,
+                        bool *found_r, mdm_err_t *err)
 {
-    mdm_str_t sealed = MDM_STR_NONE;
-    char *where = NULL;
     mdm_query_t q;
-    int64_t qid = 0;
     mdm_rc rc;
 
     mdm_query_begin(&q, tx,
@@ -167,22 +171,42 @@ mdm_rc mdm_store_queue_take(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
                     err, "ii", eid, now_us);
     rc = mdm_query_row(&q, found_r);
     if (rc == MDM_OK && *found_r) {
-        qid = mdm_query_int(&q, 0);
-        rc = command_where(mdm_query_str(&q, 1), arena, &where, err);
+        next->qid = mdm_query_int(&q, 0);
+        rc = command_where(mdm_query_str(&q, 1), arena, &next->where, err);
         if (rc == MDM_OK &&
-            !mdm_arena_str(arena, mdm_query_str(&q, 2), &sealed)) {
+            !mdm_arena_str(arena, mdm_query_str(&q, 2), &next->sealed)) {
             rc = mdm_err_nomem(err);
         }
     }
     mdm_query_end(&q);
-    if (rc != MDM_OK || !*found_r) {
-        return rc;
-    }
-    rc = mdm_seal_open(mdm_store_seal(tx->store), where, sealed, arena, body_r,
+    return rc;
+}
+
+mdm_rc mdm_store_queue_take(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
+                            int64_t now_us, mdm_arena_t *arena,
+                            mdm_str_t *body_r, bool *found_r, mdm_err_t *err)
+{
+    waiting_t next;
+    mdm_rc rc;
+
+    do {
+        rc = find_next(tx, eid, skip_not_now, now_us, arena, &next, found_r,
                        err);
-    if (rc == MDM_OK) {
-        rc = mdm_sql_run(tx, MDM_SQL_QUEUE_SENT, NULL, err, "ii", qid, now_us);
-    }
+        if (rc != MDM_OK || !*found_r) {
+            return rc;
+        }
+        rc = mdm_seal_open(mdm_store_seal(tx->store), next.where, next.sealed,
+                           arena, body_r, err);
+        if (rc == MDM_OK) {
+            return mdm_sql_run(tx, MDM_SQL_QUEUE_SENT, NULL, err, "ii",
+                               next.qid, now_us);
+        }
+        if (rc == MDM_EINTERNAL) { /* damaged: those behind it must go out */
+            mdm_log_err(mdm_store_log(tx->store), MDM_LOG_ERROR,
+                        MDM_MSG_STORE_FAULT, err);
+            rc = mdm_store_queue_cancel(tx, next.qid, now_us, err);
+        }
+    } while (rc == MDM_OK);
     return rc;
 }
 

@@ -325,6 +325,20 @@ static void test_token_dead(void **state)
     assert_true(b.claims[0].pushable);
 }
 
+/* A token that does not open is one push that cannot be sent, not all of
+ * them. */
+static void test_damaged_token(void **state)
+{
+    box_t b = begin(*state);
+
+    enroll(b.w, "E", 'B');
+    (void)enqueue(b.w, "c", "E", 5);
+    db_run(b.w, "UPDATE enrollment SET token_s = x'02010203' WHERE eid = 1");
+    assert_int_equal(claim(&b), 2);
+    assert_int_equal(b.claims[0].pushable + b.claims[1].pushable, 1);
+    assert_true(b.claims[b.claims[1].pushable ? 1 : 0].eid == 2);
+}
+
 /* ---- push certificates --------------------------------------------------- */
 
 static mdm_keypair_t keypair(const char *topic, char mark, int64_t from_day)
@@ -528,6 +542,7 @@ int main(void)
         world_test(test_cleared_in_flight),
         world_test(test_release_recover),
         world_test(test_token_dead),
+        world_test(test_damaged_token),
         world_test(test_pushcert),
         world_test(test_topic_conflict),
         cmocka_unit_test(test_describe_end),

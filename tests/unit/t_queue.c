@@ -196,6 +196,26 @@ static void test_times(void **state)
     assert_string_equal(idle(w), "later");
 }
 
+/* A body that does not open is one command that cannot be given, not the end
+ * of the queue. */
+static void test_damaged_body(void **state)
+{
+    world_t *w = *state;
+
+    enroll(w, "D", 'A');
+    (void)enqueue(w, "c1", "D", 5);
+    (void)enqueue(w, "c2", "D", 5);
+    (void)enqueue(w, "c3", "D", 5);
+    db_run(w, "UPDATE command SET body_s = x'02010203' WHERE uuid = 'c1'");
+    db_run(w, "UPDATE command SET body_s = zeroblob(60) WHERE uuid = 'c2'");
+    assert_string_equal(idle(w), "c3");
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM queue WHERE state = 7"
+                               " AND finished_at > 0 AND sent_count = 0"), 2);
+    db_run(w, "UPDATE command SET body_s = zeroblob(60) WHERE uuid = 'c3'");
+    assert_string_equal(idle(w), "");
+    assert_int_equal(db_int(w, "SELECT due_at FROM push"), -1);
+}
+
 /* The push of a command that may not be delivered yet goes out when it may,
  * whatever the device does meanwhile. */
 static void test_push_at_not_before(void **state)
@@ -350,6 +370,7 @@ int main(void)
         world_test(test_order),          world_test(test_not_now),
         world_test(test_not_now_both),   world_test(test_unknown_status),
         world_test(test_strange_reports), world_test(test_late_result),
+        world_test(test_damaged_body),
         world_test(test_times),
         world_test(test_push_at_not_before),
         world_test(test_expired),
