@@ -249,21 +249,6 @@ static mdm_rc set_bootstrap_token(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 
 /* ---- all ---------------------------------------------------------------- */
 
-static mdm_rc look_for_topic(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
-{
-    mdm_arena_t *arena = mdm_arena_new(true);
-    mdm_pushcert_row_t row;
-    mdm_rc rc;
-
-    if (arena == NULL) {
-        return mdm_err_nomem(err);
-    }
-    rc = mdm_store_pushcert_get(tx, job->msg->topic, arena, &row, err);
-    job->result->topic_known = rc == MDM_OK;
-    mdm_arena_free(&arena);
-    return rc == MDM_ENOTFOUND ? MDM_OK : rc;
-}
-
 static mdm_rc apply(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
@@ -273,10 +258,10 @@ static mdm_rc apply(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     switch (job->msg->type) {
     case MDM_CHECKIN_AUTHENTICATE:
         rc = authenticate(tx, job, err);
-        return rc == MDM_OK ? look_for_topic(tx, job, err) : rc;
+        break;
     case MDM_CHECKIN_TOKEN_UPDATE:
         rc = token_update(tx, job, err);
-        return rc == MDM_OK ? look_for_topic(tx, job, err) : rc;
+        break;
     case MDM_CHECKIN_CHECK_OUT:
         return check_out(tx, job, err);
     case MDM_CHECKIN_SET_BOOTSTRAP_TOKEN:
@@ -285,6 +270,10 @@ static mdm_rc apply(mdm_tx_t *tx, void *arg, mdm_err_t *err)
         return mdm_err_set(err, MDM_EINVAL, 0,
                            "this message type is not served here");
     }
+    return rc == MDM_OK ? mdm_store_pushcert_known(tx, job->msg->topic,
+                                                   &job->result->topic_known,
+                                                   err)
+                        : rc;
 }
 
 static mdm_rc run(mdm_store_t *store, job_t *job,

@@ -111,6 +111,8 @@ static mdm_rc import(mdm_tx_t *tx, void *arg, mdm_err_t *err)
         rc = judge_age(job, &row, err);
     } else if (rc == MDM_ENOTFOUND) {
         rc = judge_topic(tx, job, err);
+    } else if (rc == MDM_EINTERNAL) {
+        rc = MDM_OK; /* its key does not open: any other is better */
     }
     if (rc != MDM_OK || job->same) {
         return rc;

@@ -327,6 +327,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_PUSHCERT_GET] =
         "SELECT topic, cert, key_s, fingerprint, not_before, not_after,"
         " version, suspended FROM pushcert WHERE topic = ?1",
+    [MDM_SQL_PUSHCERT_KNOWN] = "SELECT 1 FROM pushcert WHERE topic = ?1",
     [MDM_SQL_PUSHCERT_LIST] =
         "SELECT topic, not_after, version, suspended FROM pushcert"
         " ORDER BY topic",

@@ -509,10 +509,13 @@ typedef struct mdm_pushcert_row {
     mdm_str_t suspended; /* reason; absent: in use */
 } mdm_pushcert_row_t;
 
-/* `arena` should wipe.  MDM_ENOTFOUND. */
+/* `arena` should wipe.  MDM_ENOTFOUND.  MDM_EINTERNAL: its key is damaged. */
 mdm_rc mdm_store_pushcert_get(mdm_tx_t *tx, mdm_str_t topic,
                               mdm_arena_t *arena, mdm_pushcert_row_t *row_r,
                               mdm_err_t *err);
+/* Is there one of this topic? */
+mdm_rc mdm_store_pushcert_known(mdm_tx_t *tx, mdm_str_t topic, bool *known_r,
+                                mdm_err_t *err);
 /* Topic, end, version and suspension of all, up to `max`. */
 mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
                                mdm_pushcert_row_t *rows, size_t max,

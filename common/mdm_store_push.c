@@ -276,6 +276,18 @@ mdm_rc mdm_store_pushcert_get(mdm_tx_t *tx, mdm_str_t topic,
     return rc;
 }
 
+mdm_rc mdm_store_pushcert_known(mdm_tx_t *tx, mdm_str_t topic, bool *known_r,
+                                mdm_err_t *err)
+{
+    mdm_query_t q;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_PUSHCERT_KNOWN, err, "t", topic);
+    rc = mdm_query_row(&q, known_r);
+    mdm_query_end(&q);
+    return rc;
+}
+
 mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
                                mdm_pushcert_row_t *rows, size_t max,
                                size_t *n_r, mdm_err_t *err)

@@ -208,6 +208,19 @@ static void test_other_messages(void **state)
     assert_int_equal(state_of(w, "D"), MDM_ENROLLMENT_ENROLLED);
 }
 
+/* Whether there is a push certificate is asked without opening its key. */
+static void test_topic_known(void **state)
+{
+    world_t *w = *state;
+
+    enroll(w, "D", 'A');
+    assert_false(w->enrolled.topic_known);
+    db_run(w, "INSERT INTO pushcert VALUES ('" TOPIC "', 'cert', x'02010203',"
+              " 'f', 0, 0, 1, 0, NULL)");
+    enroll(w, "D", 'A');
+    assert_true(w->enrolled.topic_known);
+}
+
 typedef struct look {
     mdm_arena_t *arena;
     const char *id;
@@ -290,6 +303,7 @@ int main(void)
         world_test(test_foreign_certificates),
         world_test(test_former_certificates),
         world_test(test_other_messages),
+        world_test(test_topic_known),
         world_test(test_look),
     };
 

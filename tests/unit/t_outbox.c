@@ -382,6 +382,24 @@ static mdm_rc import(world_t *w, mdm_keypair_t pair,
     return mdm_pushcert_import(w->store, &pair, &how, stored, &w->err);
 }
 
+/* Nor is a certificate whose key is damaged there for good. */
+static void test_damaged_key(void **state)
+{
+    const mdm_pushcert_import_t api = {MDM_PUSHCERT_API, false, false};
+    world_t *w = *state;
+    bool stored;
+
+    assert_int_equal(import(w, keypair(TOPIC, 'a', -10), api, &stored),
+                     MDM_OK);
+    db_run(w, "UPDATE pushcert SET key_s = x'02010203'");
+    assert_int_equal(import(w, keypair(TOPIC, 'a', -10), api, &stored),
+                     MDM_OK);
+    assert_true(stored);
+    assert_int_equal(import(w, keypair(TOPIC, 'a', -10), api, &stored),
+                     MDM_OK);
+    assert_false(stored);
+}
+
 static void test_pushcert(void **state)
 {
     const mdm_pushcert_import_t api = {MDM_PUSHCERT_API, false, false};
@@ -543,6 +561,7 @@ int main(void)
         world_test(test_release_recover),
         world_test(test_token_dead),
         world_test(test_damaged_token),
+        world_test(test_damaged_key),
         world_test(test_pushcert),
         world_test(test_topic_conflict),
         cmocka_unit_test(test_describe_end),
