@@ -36,18 +36,24 @@ static mdm_rc authorize(const mdm_poll_t *poll, mdm_err_t *err)
     return MDM_OK;
 }
 
-/* Would this message change the binding? */
-static bool is_first_use(const mdm_poll_t *poll, const mdm_speaker_t *speaker)
+/* Would this message change the binding?  A renewed certificate is seen for
+ * the first time, or a device that never had one shows one. */
+static mdm_rc is_first_use(mdm_tx_t *tx, const mdm_poll_t *poll,
+                           const mdm_speaker_t *speaker, bool *first_r,
+                           mdm_err_t *err)
 {
-    if (!poll->known || poll->bound_elsewhere) {
-        return false;
+    bool any = true;
+    mdm_rc rc = MDM_OK;
+
+    if (poll->known && !poll->bound && !poll->bound_elsewhere &&
+        speaker->retroactive) {
+        rc = mdm_store_identity_any(tx, poll->device_eid, &any, err);
     }
-    return poll->renewal == MDM_RENEWAL_ISSUED ||
-           (!poll->bound && speaker->retroactive);
+    *first_r = rc == MDM_OK && (poll->renewal == MDM_RENEWAL_ISSUED || !any);
+    return rc;
 }
 
-/* A renewed certificate is in use: the one before becomes history.  A device
- * that never had one keeps the first it shows. */
+/* Of a renewal the certificate before becomes history; a first one is kept. */
 static mdm_rc first_use(mdm_tx_t *tx, const mdm_look_up_t *what,
                         mdm_poll_t *poll, mdm_err_t *err)
 {
@@ -56,7 +62,6 @@ static mdm_rc first_use(mdm_tx_t *tx, const mdm_look_up_t *what,
                              .fingerprint = identity->fingerprint,
                              .not_after_us = identity->not_after_us,
                              .der = what->speaker->cert};
-    bool any = false;
     mdm_rc rc;
 
     if (poll->renewal == MDM_RENEWAL_ISSUED) {
@@ -64,12 +69,9 @@ static mdm_rc first_use(mdm_tx_t *tx, const mdm_look_up_t *what,
                                          identity->fingerprint,
                                          MDM_RENEWAL_SEEN, err);
     }
-    rc = mdm_store_identity_any(tx, poll->device_eid, &any, err);
-    if (rc == MDM_OK && !any) {
-        rc = mdm_store_identity_bind(tx, &add, what->now_us, err);
-        poll->bound = rc == MDM_OK;
-        poll->current = poll->bound;
-    }
+    rc = mdm_store_identity_bind(tx, &add, what->now_us, err);
+    poll->bound = rc == MDM_OK;
+    poll->current = poll->bound;
     return rc;
 }
 
@@ -94,9 +96,13 @@ mdm_rc mdm_enroll_look_up(mdm_tx_t *tx, const mdm_look_up_t *what,
 {
     mdm_rc rc = poll_channel(tx, what, poll_r, err);
     bool blocked = poll_r->blocked;
+    bool first = false;
 
     *again_r = false;
-    if (rc == MDM_OK && is_first_use(poll_r, what->speaker)) {
+    if (rc == MDM_OK) {
+        rc = is_first_use(tx, poll_r, what->speaker, &first, err);
+    }
+    if (first) {
         if (!what->writing) {
             *again_r = true;
             return MDM_OK;

@@ -491,6 +491,43 @@ static void test_retroactive(void **state)
     assert_int_equal(idle_retro(w, "E", 'B'), MDM_EDENIED);
 }
 
+typedef struct look {
+    mdm_look_up_t what;
+    mdm_poll_t poll;
+    bool again;
+} look_t;
+
+static mdm_rc look_up(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    look_t *l = arg;
+
+    return mdm_enroll_look_up(tx, &l->what, &l->poll, &l->again, err);
+}
+
+/* Who cannot be bound is refused by a read: a stranger who polls all day
+ * holds up no writer. */
+static void test_retroactive_reads(void **state)
+{
+    world_t *w = *state;
+    mdm_channel_t c = channel("D");
+    mdm_speaker_t s = speaker('Z');
+    look_t l = {.what = {.channel = &c, .speaker = &s}};
+
+    s.retroactive = true;
+    l.what.now_us = mdm_wall_us(NULL);
+    assert_int_equal(import(w, AUTHENTICATE, "D"), MDM_OK);
+    assert_int_equal(mdm_store_read(w->store, look_up, &l, &w->err), MDM_OK);
+    assert_true(l.again);
+    enroll(w, "D", 'A');
+    assert_int_equal(mdm_store_read(w->store, look_up, &l, &w->err),
+                     MDM_EDENIED);
+    assert_false(l.again);
+    s = speaker('A');
+    s.retroactive = true;
+    assert_int_equal(mdm_store_read(w->store, look_up, &l, &w->err), MDM_OK);
+    assert_false(l.again);
+}
+
 static void test_retroactive_messages(void **state)
 {
     world_t *w = *state;
@@ -602,6 +639,7 @@ int main(void)
         world_test(test_how_to_tell),
         world_test(test_import),
         world_test(test_retroactive),
+        world_test(test_retroactive_reads),
         world_test(test_retroactive_messages),
         world_test(test_retroactive_check_out),
         world_test(test_admit),
