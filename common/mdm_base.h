@@ -40,6 +40,8 @@ typedef struct mdm_str {
 #define MDM_ENDPOINT_MAX 1024
 #define MDM_TOKEN_SERVICE_MAX 255
 #define MDM_DIGEST_RESPONSE_MAX 4096
+/* Names of devices and users, numbers, versions. */
+#define MDM_TEXT_MAX 1024
 /* Canonical text form of a UUID, without and with the final NUL. */
 #define MDM_UUID_LEN 36
 #define MDM_UUID_SIZE 37

@@ -409,6 +409,9 @@ static void read_optional(const mdm_plist_want_t *want, mdm_checkin_t *msg)
 
     for (i = 0; i < MDM_ARRAY_LEN(fields); i++) {
         *fields[i].to = optional(&want[fields[i].from], MDM_PLIST_STRING);
+        if (fields[i].to->n > MDM_TEXT_MAX) {
+            *fields[i].to = MDM_STR_NONE;
+        }
     }
     msg->has_awaiting_configuration =
         want[W_AWAITING_CONFIGURATION].type == MDM_PLIST_BOOL;

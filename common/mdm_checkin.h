@@ -107,8 +107,8 @@ typedef struct mdm_checkin {
  * MDM_EINVAL: not a property list, root no dictionary, no or unknown
  * MessageType, a required key absent or of another type, a token or magic of
  * length 0 or over its maximum, a topic that does not begin with
- * "com.apple.mgmt.".  Unknown keys and optional keys of a wrong type are
- * passed over.  MDM_ETOOBIG, MDM_ENOMEM. */
+ * "com.apple.mgmt.".  Unknown keys, optional keys of a wrong type and
+ * texts over MDM_TEXT_MAX are passed over.  MDM_ETOOBIG, MDM_ENOMEM. */
 mdm_rc mdm_checkin_parse(mdm_str_t raw, const mdm_plist_limits_t *limits,
                          mdm_arena_t *arena, mdm_checkin_t *msg_r,
                          mdm_err_t *err) MDM_USE_RESULT;

@@ -125,6 +125,8 @@ static void test_authenticate(void **state)
 
 static void test_authenticate_rules(void **state)
 {
+    char long_name[MDM_TEXT_MAX + 2];
+    char dict[3 * MDM_TEXT_MAX];
     parsed_t p;
 
     (void)state;
@@ -142,6 +144,18 @@ static void test_authenticate_rules(void **state)
     refused(TYPE("Authenticate") STRING("EnrollmentID", "E")
                 STRING("EnrollmentUserID", "X") STRING("Topic", TOPIC),
             "Authenticate on a user channel");
+    /* No name is that long; the raw message has it still. */
+    memset(long_name, 'n', sizeof(long_name) - 1);
+    long_name[sizeof(long_name) - 1] = '\0';
+    (void)snprintf(dict, sizeof(dict), "%s<key>DeviceName</key><string>%s"
+                   "</string><key>Model</key><string>%s</string>",
+                   TYPE("Authenticate") DEVICE STRING("Topic", TOPIC),
+                   long_name, long_name + 1);
+    p = parse(dict);
+    assert_int_equal(p.rc, MDM_OK);
+    assert_null(p.msg.device_name.s);
+    assert_int_equal(p.msg.model.n, MDM_TEXT_MAX);
+    end(&p);
     /* Optional keys of another type, unknown keys: passed over. */
     p = parse(TYPE("Authenticate") DEVICE STRING("Topic", TOPIC)
                   KEY("SerialNumber") "<integer>7</integer>"
