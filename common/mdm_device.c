@@ -94,6 +94,12 @@ static mdm_rc turn_away(mdm_device_call_t *call, const mdm_channel_t *channel,
     return MDM_OK;
 }
 
+/* Whatever it says, it is alive. */
+static void note_seen(mdm_device_call_t *call, int64_t eid)
+{
+    mdm_dispatch_seen(call->server->dispatch, eid, mdm_wall_us(NULL));
+}
+
 static mdm_rc enrol(mdm_device_call_t *call, const mdm_checkin_t *msg,
                     mdm_err_t *err)
 {
@@ -108,6 +114,7 @@ static mdm_rc enrol(mdm_device_call_t *call, const mdm_checkin_t *msg,
     if (result.push_due) {
         mdm_dispatch_wake(call->server->dispatch);
     }
+    note_seen(call, result.eid);
     note_checkin(call, msg, &result);
     mdm_http_reply(call->response, 200, NULL, MDM_STR_NONE);
     return MDM_OK;
@@ -203,6 +210,7 @@ static mdm_rc serve(mdm_device_call_t *call, const mdm_checkin_t *msg,
     if (rc != MDM_OK) {
         return rc;
     }
+    note_seen(call, who.eid != 0 ? who.eid : who.device_eid);
     switch (msg->type) {
     case MDM_CHECKIN_DECLARATIVE_MANAGEMENT:
         return mdm_device_declarative_management(call, msg, &who, err);
@@ -300,7 +308,7 @@ static mdm_rc report(mdm_device_call_t *call, mdm_err_t *err)
     if (rc != MDM_OK) {
         return rc;
     }
-    mdm_dispatch_seen(call->server->dispatch, result.eid, mdm_wall_us(NULL));
+    note_seen(call, result.eid);
     note_report(call, &msg, &result);
     mdm_http_reply(call->response, 200, MDM_XML_TYPE,
                    result.has_command ? result.body : MDM_STR_NONE);

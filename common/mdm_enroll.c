@@ -106,14 +106,14 @@ static mdm_rc look_at_device(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 
 static mdm_rc authenticate(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
-    int64_t eid = 0;
     mdm_rc rc = look_at_device(tx, job, err);
+    int64_t eid;
 
-    eid = job->poll.eid;
     if (rc == MDM_OK && !job->poll.known) {
         rc = mdm_store_enrollment_add(tx, &job->msg->channel, 0, job->now_us,
-                                      &eid, err);
+                                      &job->poll.eid, err);
     }
+    eid = job->poll.eid;
     if (rc == MDM_OK && !job->import) {
         rc = bind(tx, job, eid, err);
     }
@@ -252,28 +252,34 @@ static mdm_rc set_bootstrap_token(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 static mdm_rc apply(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
+    bool has_topic = false;
     mdm_rc rc;
 
     job->result->topic_known = true;
     switch (job->msg->type) {
     case MDM_CHECKIN_AUTHENTICATE:
         rc = authenticate(tx, job, err);
+        has_topic = true;
         break;
     case MDM_CHECKIN_TOKEN_UPDATE:
         rc = token_update(tx, job, err);
+        has_topic = true;
         break;
     case MDM_CHECKIN_CHECK_OUT:
-        return check_out(tx, job, err);
+        rc = check_out(tx, job, err);
+        break;
     case MDM_CHECKIN_SET_BOOTSTRAP_TOKEN:
-        return set_bootstrap_token(tx, job, err);
+        rc = set_bootstrap_token(tx, job, err);
+        break;
     default:
         return mdm_err_set(err, MDM_EINVAL, 0,
                            "this message type is not served here");
     }
-    return rc == MDM_OK ? mdm_store_pushcert_known(tx, job->msg->topic,
-                                                   &job->result->topic_known,
-                                                   err)
-                        : rc;
+    job->result->eid = job->poll.eid;
+    return rc == MDM_OK && has_topic
+               ? mdm_store_pushcert_known(tx, job->msg->topic,
+                                          &job->result->topic_known, err)
+               : rc;
 }
 
 static mdm_rc run(mdm_store_t *store, job_t *job,

@@ -80,6 +80,7 @@ mdm_rc mdm_enroll_admit(mdm_store_t *store, const mdm_channel_t *channel,
     MDM_USE_RESULT;
 
 typedef struct mdm_enroll_result {
+    int64_t eid;
     int64_t tally;     /* TokenUpdates since Authenticate */
     bool push_due;     /* a push became due: wake the dispatcher */
     bool topic_known;  /* a push certificate of the topic is there */

@@ -4,11 +4,13 @@ import datetime
 import json
 import plistlib
 import re
+import sqlite3
 import time
 import uuid
 
 import pytest
 from helpers import command_plist, offered, queue_commands, state_of
+from mdmtest.wait import wait_for
 
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -89,6 +91,28 @@ def test_last_seen_moves(server, api, enroll):
     seen = api.enrollment(device.id).json["last_seen"]
     moment = datetime.datetime.strptime(seen[:19], "%Y-%m-%dT%H:%M:%S")
     assert abs(calendar.timegm(moment.timetuple()) - time.time()) < 60
+
+
+def test_every_message_is_a_sign_of_life(server, enroll):
+    """Not only those that ask for commands, or change the enrolment."""
+    devices = [enroll() for _ in range(5)]
+    base = sqlite3.connect(server.database, timeout=10)
+    with base:
+        base.executemany("UPDATE enrollment SET last_seen = 1 WHERE id = ?",
+                         [(d.id,) for d in devices])
+    assert devices[0].get_bootstrap_token().status == 200
+    assert devices[1].set_bootstrap_token(b"token").status == 200
+    assert devices[2].check_out().status == 200
+    assert devices[3].user().check_in("UserAuthenticate").status == 410
+    assert devices[4].check_in("GetToken",
+                               TokenServiceType="none").status == 400
+
+    def all_seen():
+        return not base.execute(
+            "SELECT 1 FROM enrollment WHERE last_seen = 1").fetchall()
+
+    wait_for(all_seen, timeout=30)
+    base.close()
 
 
 def test_user_enrolment_without_udid(api, apns, enroll):
