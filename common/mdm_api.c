@@ -156,6 +156,12 @@ mdm_rc mdm_api_page(mdm_api_call_t *call, int64_t *after_r, size_t *limit_r,
     return rc;
 }
 
+void mdm_api_next(json_t *json, int64_t cursor)
+{
+    json_object_set_new(json, "next_cursor",
+                        json_sprintf("%lld", (long long)cursor));
+}
+
 void mdm_api_note(mdm_api_call_t *call, const char *what, mdm_str_t of)
 {
     char name[64];

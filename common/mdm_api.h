@@ -73,6 +73,8 @@ mdm_rc mdm_api_flag(mdm_api_call_t *call, const char *name, bool *value_r,
 /* cursor and limit of a list. */
 mdm_rc mdm_api_page(mdm_api_call_t *call, int64_t *after_r, size_t *limit_r,
                     mdm_err_t *err);
+/* Adds to a list where the next page begins. */
+void mdm_api_next(json_t *json, int64_t cursor);
 /* Notes who changed what. */
 void mdm_api_note(mdm_api_call_t *call, const char *what, mdm_str_t of);
 

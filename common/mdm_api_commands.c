@@ -352,6 +352,7 @@ static json_t *state_json(const mdm_queue_row_t *r)
 mdm_rc mdm_api_command_get(mdm_api_call_t *call, mdm_err_t *err)
 {
     command_job_t job = {.call = call};
+    size_t limit = 0;
     json_t *status;
     json_t *json;
     size_t i;
@@ -359,8 +360,9 @@ mdm_rc mdm_api_command_get(mdm_api_call_t *call, mdm_err_t *err)
 
     rc = mdm_api_segment(call, 2, &job.uuid, err);
     if (rc == MDM_OK) {
-        rc = mdm_api_page(call, &job.after, &job.limit, err);
+        rc = mdm_api_page(call, &job.after, &limit, err);
     }
+    job.limit = limit + 1; /* one more tells whether this is the end */
     if (rc == MDM_OK) {
         job.rows = mdm_arena_alloc(call->arena, job.limit * sizeof(*job.rows));
         rc = job.rows != NULL ? mdm_store_read(call->server->store,
@@ -371,7 +373,7 @@ mdm_rc mdm_api_command_get(mdm_api_call_t *call, mdm_err_t *err)
         return rc;
     }
     status = json_object();
-    for (i = 0; i < job.n; i++) {
+    for (i = 0; i < job.n && i < limit; i++) {
         json_object_set_new(status, job.rows[i].enrollment_id.s,
                             state_json(&job.rows[i]));
     }
@@ -382,10 +384,8 @@ mdm_rc mdm_api_command_get(mdm_api_call_t *call, mdm_err_t *err)
     json_object_set_new(json, "created_at",
                         mdm_api_time(job.command.created_at));
     json_object_set_new(json, "status", status);
-    if (job.n == job.limit) {
-        json_object_set_new(json, "next_cursor",
-                            json_sprintf("%lld",
-                                         (long long)job.rows[job.n - 1].eid));
+    if (job.n > limit) {
+        mdm_api_next(json, job.rows[limit - 1].eid);
     }
     return mdm_api_reply(call, 200, json, err);
 }

@@ -197,8 +197,7 @@ mdm_rc mdm_api_enrollment_list(mdm_api_call_t *call, mdm_err_t *err)
     json = json_object();
     json_object_set_new(json, "enrollments", list);
     if (job.next != 0) {
-        json_object_set_new(json, "next_cursor",
-                            json_sprintf("%lld", (long long)job.next));
+        mdm_api_next(json, job.next);
     }
     return mdm_api_reply(call, 200, json, err);
 }

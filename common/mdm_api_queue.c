@@ -135,9 +135,7 @@ mdm_rc mdm_api_queue_list(mdm_api_call_t *call, mdm_err_t *err)
     json = json_object();
     json_object_set_new(json, "commands", list);
     if (job.n > limit) {
-        json_object_set_new(json, "next_cursor",
-                            json_sprintf("%lld",
-                                         (long long)job.rows[limit - 1].qid));
+        mdm_api_next(json, job.rows[limit - 1].qid);
     }
     return mdm_api_reply(call, 200, json, err);
 }

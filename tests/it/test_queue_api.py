@@ -106,6 +106,21 @@ def test_pages(api, enroll):
         assert api.queue(device.id, query).status == 400
 
 
+def test_pages_of_a_command(api, enroll):
+    devices = [enroll() for _ in range(4)]
+    command_uuid, body = command_plist()
+    assert api.enqueue([d.id for d in devices], body).status == 200
+    for limit in (1, 2, 3, 4, 5):
+        seen, cursor = [], ""
+        while cursor is not None:
+            reply = api.command(command_uuid,
+                                f"?limit={limit}&cursor={cursor}")
+            assert 1 <= len(reply.json["status"]) <= limit
+            seen += reply.json["status"]
+            cursor = reply.json.get("next_cursor")
+        assert sorted(seen) == sorted(d.id for d in devices)
+
+
 def test_unknown_enrolment(api, enroll):
     enroll()
     nobody = str(uuid.uuid4()).upper()

@@ -89,8 +89,9 @@ class Api:
     def migrate(self, message):
         return self.call("PUT", "/migration", message)
 
-    def command(self, command_uuid):
-        return self.call("GET", "/v1/commands/" + quote_id(command_uuid))
+    def command(self, command_uuid, query=""):
+        return self.call("GET", "/v1/commands/" + quote_id(command_uuid)
+                         + query)
 
     def result(self, command_uuid, enrolment_id, headers=None):
         return self.call(
