@@ -46,7 +46,8 @@ static mdm_rc bind(mdm_tx_t *tx, job_t *job, int64_t device_eid,
                            "the certificate is a former one of this "
                            "enrolment; enrol with a new one");
     }
-    job->result->renewed = bound.renewal != MDM_RENEWAL_NONE &&
+    job->result->renewed = (bound.renewal == MDM_RENEWAL_ISSUED ||
+                            bound.renewal == MDM_RENEWAL_SEEN) &&
                            job->poll.state != MDM_ENROLLMENT_DISABLED;
     return job->result->renewed
                ? MDM_OK
@@ -70,17 +71,50 @@ static mdm_rc end_life(mdm_tx_t *tx, const job_t *job, int64_t eid,
     return rc;
 }
 
+/* A device that came while its enrolment was being brought: is this a part
+ * that is missing still? */
+static mdm_rc is_missing(mdm_tx_t *tx, const job_t *job, bool *missing_r,
+                         mdm_err_t *err)
+{
+    mdm_arena_t *arena;
+    mdm_str_t token;
+    mdm_rc rc;
+
+    *missing_r = false;
+    if (job->msg->type == MDM_CHECKIN_TOKEN_UPDATE) {
+        *missing_r = job->poll.eid == 0 ||
+                     job->poll.state == MDM_ENROLLMENT_AUTHENTICATING;
+    }
+    if (job->msg->type != MDM_CHECKIN_SET_BOOTSTRAP_TOKEN) {
+        return MDM_OK;
+    }
+    arena = mdm_arena_new(true);
+    if (arena == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = mdm_store_secret_get(tx, job->poll.eid, MDM_SECRET_BOOTSTRAP_TOKEN,
+                              arena, &token, err);
+    *missing_r = token.s == NULL;
+    mdm_arena_free(&arena);
+    return rc;
+}
+
 /* Nothing of an enrolment that proves itself here is overwritten by what
  * somebody brings. */
 static mdm_rc check_import(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
     bool any = false;
+    bool own = false;
+    bool missing = false;
     mdm_rc rc = MDM_OK;
 
     if (job->poll.known) {
-        rc = mdm_store_identity_any(tx, job->poll.device_eid, &any, err);
+        rc = mdm_store_identity_any(tx, job->poll.device_eid, &any, &own, err);
     }
-    if (rc == MDM_OK && any) {
+    if (rc == MDM_OK && any && !own) {
+        rc = is_missing(tx, job, &missing, err);
+    }
+    if (rc == MDM_OK && any && !missing) {
         rc = mdm_err_set(err, MDM_ECONFLICT, 0,
                          "this enrolment has a certificate here already");
     }

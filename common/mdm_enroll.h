@@ -99,7 +99,8 @@ mdm_rc mdm_enroll_apply(mdm_store_t *store, const mdm_checkin_t *msg,
 
 /* The same for a message that another MDM server has kept and an operator
  * brings: nobody proves anything, so it is refused for an enrolment that has
- * a certificate here.  MDM_ECONFLICT: so it has. */
+ * a certificate here, but for what is missing of one that came meanwhile and
+ * was bound by its first use.  MDM_ECONFLICT: so it has. */
 mdm_rc mdm_enroll_import(mdm_store_t *store, const mdm_checkin_t *msg,
                          mdm_str_t raw, mdm_enroll_result_t *result_r,
                          mdm_err_t *err) MDM_USE_RESULT;

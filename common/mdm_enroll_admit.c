@@ -43,11 +43,12 @@ static mdm_rc is_first_use(mdm_tx_t *tx, const mdm_poll_t *poll,
                            mdm_err_t *err)
 {
     bool any = true;
+    bool own;
     mdm_rc rc = MDM_OK;
 
     if (poll->known && !poll->bound && !poll->bound_elsewhere &&
         speaker->retroactive) {
-        rc = mdm_store_identity_any(tx, poll->device_eid, &any, err);
+        rc = mdm_store_identity_any(tx, poll->device_eid, &any, &own, err);
     }
     *first_r = rc == MDM_OK && (poll->renewal == MDM_RENEWAL_ISSUED || !any);
     return rc;
@@ -61,7 +62,8 @@ static mdm_rc first_use(mdm_tx_t *tx, const mdm_look_up_t *what,
     mdm_binding_add_t add = {.device_eid = poll->device_eid,
                              .fingerprint = identity->fingerprint,
                              .not_after_us = identity->not_after_us,
-                             .der = what->speaker->cert};
+                             .der = what->speaker->cert,
+                             .renewal = MDM_RENEWAL_FOUND};
     mdm_rc rc;
 
     if (poll->renewal == MDM_RENEWAL_ISSUED) {

@@ -83,7 +83,9 @@ typedef enum mdm_token_state {
 typedef enum mdm_renewal {
     MDM_RENEWAL_NONE = 0,   /* bound at Authenticate, or settled since */
     MDM_RENEWAL_ISSUED = 1, /* given as a renewal, not seen yet */
-    MDM_RENEWAL_SEEN = 2    /* in use, no TokenUpdate under it yet */
+    MDM_RENEWAL_SEEN = 2,   /* in use, no TokenUpdate under it yet */
+    MDM_RENEWAL_FOUND = 3   /* the first that an enrolment from elsewhere
+                             * showed, no TokenUpdate under it yet */
 } mdm_renewal_t;
 
 /* What an idle poll needs, by one statement. */
@@ -241,9 +243,10 @@ typedef struct mdm_owner {
 /* The device of a binding; all zero when there is none. */
 mdm_rc mdm_store_owner_get(mdm_tx_t *tx, int64_t device_eid,
                            mdm_owner_t *owner_r, mdm_err_t *err);
-/* Has this device ever had a certificate? */
+/* Has this device ever had a certificate?  *own_r: one that did not come by
+ * its first use. */
 mdm_rc mdm_store_identity_any(mdm_tx_t *tx, int64_t device_eid, bool *any_r,
-                              mdm_err_t *err);
+                              bool *own_r, mdm_err_t *err);
 
 /* A certificate to be bound. */
 typedef struct mdm_binding_add {

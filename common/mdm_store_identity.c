@@ -51,13 +51,17 @@ mdm_rc mdm_store_owner_get(mdm_tx_t *tx, int64_t device_eid,
 }
 
 mdm_rc mdm_store_identity_any(mdm_tx_t *tx, int64_t device_eid, bool *any_r,
-                              mdm_err_t *err)
+                              bool *own_r, mdm_err_t *err)
 {
     mdm_query_t q;
+    bool row;
     mdm_rc rc;
 
-    mdm_query_begin(&q, tx, MDM_SQL_IDENTITY_ANY, err, "i", device_eid);
-    rc = mdm_query_row(&q, any_r);
+    mdm_query_begin(&q, tx, MDM_SQL_IDENTITY_ANY, err, "ii", device_eid,
+                    (int64_t)MDM_RENEWAL_FOUND);
+    rc = mdm_query_row(&q, &row);
+    *any_r = rc == MDM_OK && row && !mdm_query_null(&q, 0);
+    *own_r = *any_r && mdm_query_int(&q, 0) != 0;
     mdm_query_end(&q);
     return rc;
 }

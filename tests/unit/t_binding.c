@@ -468,6 +468,40 @@ static void test_import(void **state)
                      MDM_ECONFLICT);
 }
 
+/* The device comes while its enrolment is brought: what is missing still may
+ * be brought, nothing that it said itself is overwritten. */
+static void test_import_meanwhile(void **state)
+{
+    world_t *w = *state;
+
+    assert_int_equal(import(w, AUTHENTICATE, "D"), MDM_OK);
+    assert_int_equal(idle_retro(w, "D", 'A'), MDM_OK);
+    assert_int_equal(import(w, AUTHENTICATE, "D"), MDM_ECONFLICT);
+    assert_int_equal(import(w, CHECK_OUT, "D"), MDM_ECONFLICT);
+    assert_int_equal(import(w, TOKEN_UPDATE, "D"), MDM_OK);
+    assert_int_equal(import(w, TOKEN_UPDATE, "D"), MDM_ECONFLICT);
+    assert_int_equal(import(w, MDM_CHECKIN_SET_BOOTSTRAP_TOKEN, "D"), MDM_OK);
+    assert_string_equal(secret(w, MDM_SECRET_BOOTSTRAP_TOKEN), "boot");
+    assert_int_equal(import(w, MDM_CHECKIN_SET_BOOTSTRAP_TOKEN, "D"),
+                     MDM_ECONFLICT);
+    assert_int_equal(import(w, TOKEN_UPDATE, "D:U"), MDM_OK);
+    assert_int_equal(import(w, TOKEN_UPDATE, "D:U"), MDM_ECONFLICT);
+    assert_int_equal(checkin(w, TOKEN_UPDATE, "D:V", 'A'), MDM_OK);
+    assert_int_equal(import(w, TOKEN_UPDATE, "D:V"), MDM_ECONFLICT);
+    assert_true(enqueue(w, "c1", "D", 5).pushed);
+    assert_int_equal(idle_as(w, "D", 'A'), MDM_OK);
+    assert_true(w->taken.has_command);
+    /* From its own TokenUpdate on it is like any other. */
+    assert_int_equal(checkin(w, TOKEN_UPDATE, "D", 'A'), MDM_OK);
+    assert_int_equal(import(w, TOKEN_UPDATE, "D:W"), MDM_ECONFLICT);
+    /* An Authenticate under its first certificate begins a new life. */
+    assert_int_equal(import(w, AUTHENTICATE, "E"), MDM_OK);
+    assert_int_equal(idle_retro(w, "E", 'X'), MDM_OK);
+    assert_int_equal(checkin(w, AUTHENTICATE, "E", 'X'), MDM_OK);
+    assert_false(w->enrolled.renewed);
+    assert_int_equal(import(w, TOKEN_UPDATE, "E"), MDM_ECONFLICT);
+}
+
 static void test_retroactive(void **state)
 {
     world_t *w = *state;
@@ -638,6 +672,7 @@ int main(void)
         world_test(test_unblocked_while_here),
         world_test(test_how_to_tell),
         world_test(test_import),
+        world_test(test_import_meanwhile),
         world_test(test_retroactive),
         world_test(test_retroactive_reads),
         world_test(test_retroactive_messages),
