@@ -54,23 +54,6 @@ static mdm_rc bind(mdm_tx_t *tx, job_t *job, int64_t device_eid,
                : mdm_store_identity_bind(tx, &add, job->now_us, err);
 }
 
-/* The queue of the device and of its users is retired; no push goes out
- * until TokenUpdate. */
-static mdm_rc end_life(mdm_tx_t *tx, const job_t *job, int64_t eid,
-                       mdm_err_t *err)
-{
-    mdm_rc rc;
-
-    rc = mdm_store_disable(tx, eid, true, job->now_us, err);
-    if (rc == MDM_OK) {
-        rc = mdm_store_queue_retire(tx, eid, job->now_us, err);
-    }
-    if (rc == MDM_OK) {
-        rc = mdm_store_push_clear_device(tx, eid, err);
-    }
-    return rc;
-}
-
 /* A device that came while its enrolment was being brought: is this a part
  * that is missing still? */
 static mdm_rc is_missing(mdm_tx_t *tx, const job_t *job, bool *missing_r,
@@ -158,7 +141,7 @@ static mdm_rc authenticate(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     if (rc == MDM_OK) {
         rc = job->result->renewed
                  ? mdm_store_push_clear(tx, eid, job->now_us, err)
-                 : end_life(tx, job, eid, err);
+                 : mdm_enroll_end_life(tx, eid, true, job->now_us, err);
     }
     return rc;
 }
@@ -253,13 +236,7 @@ static mdm_rc check_out(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     if (rc != MDM_OK || job->poll.state == MDM_ENROLLMENT_DISABLED) {
         return rc;
     }
-    rc = mdm_store_disable(tx, device, false, job->now_us, err);
-    if (rc == MDM_OK) {
-        rc = mdm_store_queue_retire(tx, device, job->now_us, err);
-    }
-    if (rc == MDM_OK) {
-        rc = mdm_store_push_clear_device(tx, device, err);
-    }
+    rc = mdm_enroll_end_life(tx, device, false, job->now_us, err);
     if (rc == MDM_OK && job->poll.blocked) {
         rc = mdm_store_blocked_told(tx, device, job->now_us, err);
     }

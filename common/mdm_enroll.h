@@ -123,6 +123,12 @@ mdm_rc mdm_enroll_renew(mdm_tx_t *tx,
 mdm_rc mdm_enroll_block(mdm_store_t *store, mdm_str_t id, bool block,
                         bool *changed_r, mdm_err_t *err) MDM_USE_RESULT;
 
+/* For mdm_enroll*.c: the queue of the device and of its users is retired, no
+ * push goes out until TokenUpdate; the users (Authenticate) or all channels
+ * are disabled. */
+mdm_rc mdm_enroll_end_life(mdm_tx_t *tx, int64_t device_eid, bool users_only,
+                           int64_t now_us, mdm_err_t *err) MDM_USE_RESULT;
+
 /* How a blocked device is told. */
 typedef struct mdm_turn_away {
     bool by_document; /* its system knows the 403 answer that says

@@ -79,6 +79,18 @@ mdm_rc mdm_enroll_block(mdm_store_t *store, mdm_str_t id, bool block,
 
 /* ---- turning away ------------------------------------------------------- */
 
+mdm_rc mdm_enroll_end_life(mdm_tx_t *tx, int64_t device_eid, bool users_only,
+                           int64_t now_us, mdm_err_t *err)
+{
+    mdm_rc rc = mdm_store_disable(tx, device_eid, users_only, now_us, err);
+
+    if (rc == MDM_OK) {
+        rc = mdm_store_queue_retire(tx, device_eid, now_us, err);
+    }
+    return rc == MDM_OK ? mdm_store_push_clear_device(tx, device_eid, err)
+                        : rc;
+}
+
 static mdm_rc turn_away(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
@@ -95,16 +107,9 @@ static mdm_rc turn_away(mdm_tx_t *tx, void *arg, mdm_err_t *err)
         return rc;
     }
     rc = mdm_store_blocked_told(tx, eid, job->now_us, err);
-    if (rc == MDM_OK) {
-        rc = mdm_store_disable(tx, eid, false, job->now_us, err);
-    }
-    if (rc == MDM_OK) {
-        rc = mdm_store_queue_retire(tx, eid, job->now_us, err);
-    }
-    if (rc == MDM_OK) {
-        rc = mdm_store_push_clear_device(tx, eid, err);
-    }
-    return rc;
+    return rc == MDM_OK
+               ? mdm_enroll_end_life(tx, eid, false, job->now_us, err)
+               : rc;
 }
 
 /* "17.0.1" at least major.minor? */
