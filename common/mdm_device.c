@@ -163,34 +163,44 @@ static mdm_rc user_authenticate(mdm_device_call_t *call,
     return MDM_OK;
 }
 
-typedef struct secret_job {
+typedef struct escrow {
     int64_t eid;
     mdm_arena_t *arena;
-    mdm_str_t value;
-} secret_job_t;
+    mdm_str_t token;
+} escrow_t;
 
 static mdm_rc read_bootstrap_token(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    secret_job_t *job = arg;
+    escrow_t *escrow = arg;
 
-    return mdm_store_secret_get(tx, job->eid, MDM_SECRET_BOOTSTRAP_TOKEN,
-                                job->arena, &job->value, err);
+    return mdm_store_secret_get(tx, escrow->eid, MDM_SECRET_BOOTSTRAP_TOKEN,
+                                escrow->arena, &escrow->token, err);
+}
+
+mdm_rc mdm_device_bootstrap_token(mdm_device_call_t *call, int64_t device_eid,
+                                  mdm_str_t *token_r, mdm_err_t *err)
+{
+    escrow_t escrow = {.eid = device_eid, .arena = call->arena};
+    mdm_rc rc;
+
+    rc = mdm_store_read(call->server->store, read_bootstrap_token, &escrow,
+                        err);
+    *token_r = escrow.token;
+    return rc;
 }
 
 /* None stored: 200 without a body, never an error. */
 static mdm_rc get_bootstrap_token(mdm_device_call_t *call,
                                   const mdm_admitted_t *who, mdm_err_t *err)
 {
-    secret_job_t job = {.eid = who->eid, .arena = call->arena};
     mdm_plist_put_t item = {.key = "BootstrapToken", .type = MDM_PLIST_DATA};
     mdm_rc rc;
 
-    rc = mdm_store_read(call->server->store, read_bootstrap_token, &job, err);
+    rc = mdm_device_bootstrap_token(call, who->device_eid, &item.value, err);
     if (rc != MDM_OK) {
         return rc;
     }
-    item.value = job.value;
-    if (job.value.s != NULL) {
+    if (item.value.s != NULL) {
         return mdm_device_reply_plist(call, &item, 1, err);
     }
     mdm_http_reply(call->response, 200, NULL, MDM_STR_NONE);

@@ -27,6 +27,12 @@ mdm_rc mdm_device_reply_plist(mdm_device_call_t *call,
                               const mdm_plist_put_t *items, size_t n,
                               mdm_err_t *err) MDM_USE_RESULT;
 
+/* What the device has escrowed, in the call's arena; absent: nothing.  Store
+ * errors. */
+mdm_rc mdm_device_bootstrap_token(mdm_device_call_t *call, int64_t device_eid,
+                                  mdm_str_t *token_r, mdm_err_t *err)
+    MDM_USE_RESULT;
+
 /* A handler answers a check-in whose sender has been admitted
  * (mdm_enroll_admit), or fails with what mdm_http.c makes a status of. */
 typedef mdm_rc mdm_device_fn(mdm_device_call_t *call,

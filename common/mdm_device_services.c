@@ -82,20 +82,6 @@ mdm_rc mdm_device_get_token(mdm_device_call_t *call, const mdm_checkin_t *msg,
 
 /* ---- ReturnToService ---------------------------------------------------- */
 
-typedef struct escrow {
-    int64_t eid;
-    mdm_arena_t *arena;
-    mdm_str_t token;
-} escrow_t;
-
-static mdm_rc look_for_token(mdm_tx_t *tx, void *arg, mdm_err_t *err)
-{
-    escrow_t *escrow = arg;
-
-    return mdm_store_secret_get(tx, escrow->eid, MDM_SECRET_BOOTSTRAP_TOKEN,
-                                escrow->arena, &escrow->token, err);
-}
-
 static mdm_plist_put_t data_of(const char *key, mdm_str_t value)
 {
     return (mdm_plist_put_t){
@@ -140,7 +126,7 @@ mdm_rc mdm_device_return_to_service(mdm_device_call_t *call,
 {
     const mdm_return_to_service_t *how =
         call->request->location->return_to_service;
-    escrow_t escrow = {.eid = who->device_eid, .arena = call->arena};
+    mdm_str_t token = MDM_STR_NONE;
     mdm_rc rc;
 
     (void)msg;
@@ -148,6 +134,6 @@ mdm_rc mdm_device_return_to_service(mdm_device_call_t *call,
         return mdm_err_set(err, MDM_EINVAL, 0,
                            "return to service is off on this server");
     }
-    rc = mdm_store_read(call->server->store, look_for_token, &escrow, err);
-    return rc == MDM_OK ? reply_return(call, how, escrow.token, err) : rc;
+    rc = mdm_device_bootstrap_token(call, who->device_eid, &token, err);
+    return rc == MDM_OK ? reply_return(call, how, token, err) : rc;
 }

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "mdm_sql.h"
+#include "mdm_store_int.h"
 #include "mdm_str.h"
 
 #define WHERE_SIZE 64
@@ -86,6 +86,18 @@ static mdm_rc seal(mdm_tx_t *tx, const char *column, int64_t eid,
                    (long long)eid);
     return mdm_seal_close(mdm_store_seal(tx->store), where, plain, arena,
                           sealed_r, err);
+}
+
+mdm_rc mdm_enrollment_open(mdm_tx_t *tx, const char *column, int64_t eid,
+                           mdm_str_t sealed, mdm_arena_t *arena,
+                           mdm_str_t *plain_r, mdm_err_t *err)
+{
+    char where[WHERE_SIZE];
+
+    (void)snprintf(where, sizeof(where), "enrollment.%s:%lld", column,
+                   (long long)eid);
+    return mdm_seal_open(mdm_store_seal(tx->store), where, sealed, arena,
+                         plain_r, err);
 }
 
 mdm_rc mdm_store_authenticate(mdm_tx_t *tx, int64_t eid,
@@ -213,7 +225,6 @@ mdm_rc mdm_store_secret_get(mdm_tx_t *tx, int64_t eid, mdm_secret_t which,
                             mdm_err_t *err)
 {
     mdm_str_t sealed = MDM_STR_NONE;
-    char where[WHERE_SIZE];
     mdm_query_t q;
     bool row;
     mdm_rc rc;
@@ -229,10 +240,8 @@ mdm_rc mdm_store_secret_get(mdm_tx_t *tx, int64_t eid, mdm_secret_t which,
     if (rc != MDM_OK) {
         return rc;
     }
-    (void)snprintf(where, sizeof(where), "enrollment.%s:%lld",
-                   secret_columns[which], (long long)eid);
-    return mdm_seal_open(mdm_store_seal(tx->store), where, sealed, arena,
-                         value_r, err);
+    return mdm_enrollment_open(tx, secret_columns[which], eid, sealed, arena,
+                               value_r, err);
 }
 
 /* ---- rows for people ---------------------------------------------------- */

@@ -56,6 +56,12 @@ mdm_rc mdm_reseal_load(mdm_tx_t *tx, const mdm_keys_t *keys,
 mdm_rc mdm_reseal_left(mdm_tx_t *tx, const mdm_reseal_t *at, int64_t *left_r,
                        mdm_err_t *err) MDM_USE_RESULT;
 
+/* mdm_store_enroll.c: opens the value of a column of an enrolment; as
+ * mdm_seal_open(). */
+mdm_rc mdm_enrollment_open(mdm_tx_t *tx, const char *column, int64_t eid,
+                           mdm_str_t sealed, mdm_arena_t *arena,
+                           mdm_str_t *plain_r, mdm_err_t *err) MDM_USE_RESULT;
+
 /* mdm_store.c */
 mdm_reseal_t *mdm_store_reseal_at(mdm_store_t *store);
 const mdm_log_t *mdm_store_log(const mdm_store_t *store);

@@ -3,13 +3,10 @@
  */
 #include "mdm_store.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "mdm_store_int.h"
 #include "mdm_str.h"
-
-#define WHERE_SIZE 64
 
 static void copy_uuid(char dst[MDM_UUID_SIZE], mdm_str_t from)
 {
@@ -115,18 +112,6 @@ mdm_rc mdm_store_push_next_due(mdm_tx_t *tx, mdm_str_t topic, int64_t *due_r,
     return rc;
 }
 
-static mdm_rc open_column(mdm_tx_t *tx, const char *column, int64_t eid,
-                          mdm_str_t sealed, mdm_arena_t *arena,
-                          mdm_str_t *plain_r, mdm_err_t *err)
-{
-    char where[WHERE_SIZE];
-
-    (void)snprintf(where, sizeof(where), "enrollment.%s:%lld", column,
-                   (long long)eid);
-    return mdm_seal_open(mdm_store_seal(tx->store), where, sealed, arena,
-                         plain_r, err);
-}
-
 /* Token and magic of a claimed row. */
 static mdm_rc read_payload(mdm_tx_t *tx, mdm_str_t topic, mdm_arena_t *arena,
                            mdm_claim_t *claim, mdm_err_t *err)
@@ -145,12 +130,14 @@ static mdm_rc read_payload(mdm_tx_t *tx, mdm_str_t topic, mdm_arena_t *arena,
             rc = mdm_err_nomem(err);
         }
         if (rc == MDM_OK) {
-            rc = open_column(tx, "token", claim->eid, mdm_query_str(&q, 1),
-                             arena, &claim->token, err);
+            rc = mdm_enrollment_open(tx, "token", claim->eid,
+                                     mdm_query_str(&q, 1), arena,
+                                     &claim->token, err);
         }
         if (rc == MDM_OK) {
-            rc = open_column(tx, "magic", claim->eid, mdm_query_str(&q, 2),
-                             arena, &claim->magic, err);
+            rc = mdm_enrollment_open(tx, "magic", claim->eid,
+                                     mdm_query_str(&q, 2), arena,
+                                     &claim->magic, err);
         }
         if (rc == MDM_EINTERNAL) { /* damaged: others must be pushed still */
             mdm_log_err(mdm_store_log(tx->store), MDM_LOG_ERROR,
