@@ -71,9 +71,10 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     " name TEXT PRIMARY KEY, holder TEXT NOT NULL, expires BIGINT NOT NULL);",
     /* Version 2.  blocked_at: an operator shut the device out; told_at: it was
      * told so.  renewal: 1 issued as one for this device, 2 seen in use, 3
-     * found at first use, 0 an ordinary identity (mdm_enroll.h).  queue_finished, command_created:
-     * what is too old to keep.  queue_history: what an enrolment was given; it
-     * leaves out active rows, or SQLite would take it for queue_active. */
+     * found at first use, 0 an ordinary identity (mdm_enroll.h).
+     * queue_finished, command_created: what is too old to keep.
+     * queue_history: what an enrolment was given; it leaves out active rows,
+     * or SQLite would take it for queue_active. */
     "ALTER TABLE enrollment ADD COLUMN blocked_at BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE enrollment ADD COLUMN told_at BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE identity ADD COLUMN renewal INTEGER NOT NULL DEFAULT 0;"
