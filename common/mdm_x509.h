@@ -78,6 +78,9 @@ void mdm_trust_free(mdm_trust_t **trust);
 
 typedef struct mdm_identity {
     unsigned char fingerprint[MDM_SHA256_LEN]; /* of the DER */
+    /* Of the only other form that this certificate can be given without its
+     * issuer (see mdm_x509_twin.c); zeros: there is none. */
+    unsigned char twin[MDM_SHA256_LEN];
     int64_t not_after_us;
 } mdm_identity_t;
 
