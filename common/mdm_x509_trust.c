@@ -200,6 +200,21 @@ static X509 *read_der(mdm_str_t der)
     return cert;
 }
 
+/* Are these bytes the only way to write what was read from them?  OpenSSL
+ * reads BER around what is signed, too, where one certificate would have any
+ * number of fingerprints. */
+static bool is_der(X509 *cert, mdm_str_t bytes)
+{
+    unsigned char *der = NULL;
+    int n = i2d_X509(cert, &der);
+    bool same = n > 0 &&
+                mdm_str_eq(bytes, (mdm_str_t){(const char *)der, (size_t)n});
+
+    OPENSSL_free(der);
+    ERR_clear_error();
+    return same;
+}
+
 /* Those that can be read: one that cannot be helps nobody, and does not take
  * away what the others prove. */
 static STACK_OF(X509) *read_helpers(const mdm_shown_t *shown)
@@ -295,9 +310,10 @@ mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
     }
     *identity_r = *identity;
     cert = read_der(shown->cert);
-    if (cert == NULL) {
+    if (cert == NULL || !is_der(cert, shown->cert)) {
+        X509_free(cert);
         return mdm_err_set(err, MDM_EIDENTITY, 0,
-                           "the device certificate is unreadable");
+                           "the device certificate is unreadable, or no DER");
     }
     identity->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
     helpers = read_helpers(shown);

@@ -197,6 +197,40 @@ static void test_unreadable(void **state)
     free(big);
 }
 
+/* The same certificate in BER: its outermost length without need in three
+ * bytes, or not said at all.  Bytes that name it have to be its own. */
+static void test_not_der(void **state)
+{
+    world_t *w = *state;
+    mdm_str_t der = der_of(&w->device);
+    char *ber = calloc(1, der.n + 4);
+    mdm_shown_t shown = {.cert = MDM_STR_NONE};
+    mdm_identity_t identity;
+
+    assert_non_null(ber);
+    assert_memory_equal(der.s, "\x30\x82", 2);
+    memcpy(ber, "\x30\x83\0", 3);
+    memcpy(ber + 3, der.s + 2, der.n - 2);
+    shown.cert = (mdm_str_t){ber, der.n + 1};
+    assert_int_equal(
+        mdm_trust_verify(w->trust, &shown, w->now, &identity, &w->err),
+        MDM_EIDENTITY);
+    memcpy(ber, "\x30\x80", 2);
+    memcpy(ber + 2, der.s + 4, der.n - 4);
+    memcpy(ber + der.n - 2, "\0\0", 2);
+    shown.cert = (mdm_str_t){ber, der.n};
+    assert_int_equal(
+        mdm_trust_verify(w->trust, &shown, w->now, &identity, &w->err),
+        MDM_EIDENTITY);
+    assert_int_equal(ERR_peek_error(), 0);
+    shown.cert = der;
+    assert_int_equal(
+        mdm_trust_verify(w->trust, &shown, w->now, &identity, &w->err),
+        MDM_OK);
+    free(ber);
+    OPENSSL_free((void *)(uintptr_t)der.s);
+}
+
 /* ---- the other form of a certificate ------------------------------------- */
 
 /* (r, s) to (r, n - s), by a way of its own: bytes and schoolbook
@@ -552,6 +586,7 @@ int main(void)
         EACH(test_usage),
         EACH(test_foreign),
         EACH(test_unreadable),
+        EACH(test_not_der),
         EACH(test_twin),
         EACH(test_intermediate),
         EACH(test_leaf_is_no_authority),
