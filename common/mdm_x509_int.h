@@ -17,7 +17,7 @@ mdm_rc mdm_x509_read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,
 
 /* SHA-256 of the other form of a certificate that `issuer` signed with ECDSA;
  * *twin_r stays as it is when there is no other form.  Turns `cert` into it.
- * MDM_ENOMEM. */
+ * MDM_ENOMEM, MDM_EINTERNAL. */
 mdm_rc mdm_x509_twin(X509 *cert, const X509 *issuer,
                      unsigned char twin_r[MDM_SHA256_LEN], mdm_err_t *err)
     MDM_USE_RESULT;

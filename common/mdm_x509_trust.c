@@ -301,8 +301,12 @@ mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
     X509 *cert;
     mdm_rc rc;
 
+    memset(identity_r, 0, sizeof(*identity_r));
     if (shown->cert.n > 0 && shown->cert.n <= CERT_MAX) {
-        mdm_sha256(shown->cert, identity->fingerprint);
+        rc = mdm_sha256(shown->cert, identity->fingerprint, err);
+        if (rc != MDM_OK) {
+            return rc;
+        }
         if (cache_get(trust->cache, identity->fingerprint, now_us,
                       identity_r)) {
             return MDM_OK;

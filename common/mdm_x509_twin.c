@@ -48,6 +48,7 @@ mdm_rc mdm_x509_twin(X509 *cert, const X509 *issuer,
     ECDSA_SIG *sig = NULL;
     BIGNUM *order = NULL;
     unsigned char *der = NULL;
+    mdm_rc rc;
     bool ok;
     int n = 0;
 
@@ -64,11 +65,11 @@ mdm_rc mdm_x509_twin(X509 *cert, const X509 *issuer,
     if (ok) {
         n = i2d_X509(cert, &der);
     }
-    if (n > 0) {
-        mdm_sha256((mdm_str_t){(const char *)der, (size_t)n}, twin_r);
-    }
+    rc = n > 0 ? mdm_sha256((mdm_str_t){(const char *)der, (size_t)n}, twin_r,
+                            err)
+               : mdm_err_nomem(err);
     OPENSSL_free(der);
     BN_free(order);
     ECDSA_SIG_free(sig);
-    return n > 0 ? MDM_OK : mdm_err_nomem(err);
+    return rc;
 }
