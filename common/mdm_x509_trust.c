@@ -183,7 +183,8 @@ void mdm_trust_free(mdm_trust_t **trust)
 
 /* ---- chains -------------------------------------------------------------- */
 
-/* One certificate and nothing behind it; NULL otherwise. */
+/* One certificate and nothing behind it; NULL otherwise, and OpenSSL's error
+ * queue may say why. */
 static X509 *read_der(mdm_str_t der)
 {
     const unsigned char *p = (const unsigned char *)der.s;
@@ -196,7 +197,6 @@ static X509 *read_der(mdm_str_t der)
         X509_free(cert);
         cert = NULL;
     }
-    ERR_clear_error();
     return cert;
 }
 
@@ -211,7 +211,6 @@ static bool is_der(X509 *cert, mdm_str_t bytes)
                 mdm_str_eq(bytes, (mdm_str_t){(const char *)der, (size_t)n});
 
     OPENSSL_free(der);
-    ERR_clear_error();
     return same;
 }
 
@@ -229,6 +228,7 @@ static STACK_OF(X509) *read_helpers(const mdm_shown_t *shown)
             X509_free(cert);
         }
     }
+    ERR_clear_error();
     return certs;
 }
 
@@ -281,9 +281,12 @@ static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
             rc = note_twin(ctx, cert, entry, err);
         } else {
             why = X509_STORE_CTX_get_error(ctx);
-            rc = mdm_err_set(err, MDM_EDENIED, 0,
-                             "the device certificate is not trusted: %s",
-                             X509_verify_cert_error_string(why));
+            rc = mdm_err_take_nomem() || why == X509_V_ERR_OUT_OF_MEM
+                     ? mdm_err_nomem(err)
+                     : mdm_err_set(
+                           err, MDM_EDENIED, 0,
+                           "the device certificate is not trusted: %s",
+                           X509_verify_cert_error_string(why));
         }
     }
     X509_STORE_CTX_free(ctx);
@@ -316,8 +319,11 @@ mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
     cert = read_der(shown->cert);
     if (cert == NULL || !is_der(cert, shown->cert)) {
         X509_free(cert);
-        return mdm_err_set(err, MDM_EIDENTITY, 0,
-                           "the device certificate is unreadable, or no DER");
+        return mdm_err_take_nomem()
+                   ? mdm_err_nomem(err)
+                   : mdm_err_set(err, MDM_EIDENTITY, 0,
+                                 "the device certificate is unreadable, or "
+                                 "no DER");
     }
     identity->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
     helpers = read_helpers(shown);
