@@ -242,6 +242,7 @@ mdm_rc mdm_auth_api(const mdm_request_t *request, mdm_arena_t *arena,
     unsigned char digest[MDM_SHA256_LEN];
     const mdm_api_token_t *found = NULL;
     mdm_str_t token;
+    mdm_rc rc;
     size_t i;
 
     if (tokens == NULL) {
@@ -250,7 +251,10 @@ mdm_rc mdm_auth_api(const mdm_request_t *request, mdm_arena_t *arena,
     }
     token = find_token(request->authorization, arena);
     if (token.n > 0) {
-        mdm_sha256(token, digest);
+        rc = mdm_sha256(token, digest, err);
+        if (rc != MDM_OK) {
+            return rc;
+        }
         /* Every token is compared, so that time says nothing. */
         for (i = 0; i < tokens->n; i++) {
             if (mdm_str_secret_eq(

@@ -27,7 +27,7 @@ bool mdm_auth_header_ignored(const mdm_request_t *request);
 
 /* HTTP Basic (any user name, the token as password) or Bearer.  *token_r: the
  * credential, borrowed.  MDM_EDENIED: no token file is configured.
- * MDM_EUNAUTHORIZED: credentials missing or wrong. */
+ * MDM_EUNAUTHORIZED: credentials missing or wrong.  MDM_EINTERNAL. */
 mdm_rc mdm_auth_api(const mdm_request_t *request, mdm_arena_t *arena,
                     const mdm_api_token_t **token_r, mdm_err_t *err)
     MDM_USE_RESULT;

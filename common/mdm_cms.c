@@ -26,8 +26,8 @@ struct mdm_cms {
 
 static mdm_rc bad(mdm_err_t *err, const char *why)
 {
-    ERR_clear_error();
-    return mdm_err_set(err, MDM_EINVAL, 0, "%s", why);
+    return mdm_err_take_nomem() ? mdm_err_nomem(err)
+                                : mdm_err_set(err, MDM_EINVAL, 0, "%s", why);
 }
 
 /* One message and nothing behind it; NULL otherwise. */
@@ -242,7 +242,9 @@ mdm_rc mdm_cms_verify(mdm_cms_t *cms, mdm_str_t content, mdm_err_t *err)
 
     ERR_clear_error();
     if ((X509_get_key_usage(cms->signer) & KU_DIGITAL_SIGNATURE) == 0) {
-        ERR_clear_error(); /* of an extension that cannot be read */
+        if (mdm_err_take_nomem()) { /* the extension was not read */
+            return mdm_err_nomem(err);
+        }
         return mdm_err_set(err, MDM_EDENIED, 0,
                            "the key usage of the device certificate does not "
                            "allow signatures");
@@ -262,6 +264,7 @@ mdm_rc mdm_cms_verify(mdm_cms_t *cms, mdm_str_t content, mdm_err_t *err)
                                 (int)content.n)
               : NULL;
     if (bio == NULL) {
+        ERR_clear_error();
         return mdm_err_nomem(err);
     }
     /* Binary: line ends are bytes like any other. */

@@ -100,8 +100,7 @@ static mdm_rc parse_token(mdm_config_t *c, mdm_str_t line,
                            "with: openssl rand -hex 32");
     }
     token->scopes = MDM_MAY_ALL;
-    mdm_sha256(rest, token->sha256);
-    return MDM_OK;
+    return mdm_sha256(rest, token->sha256, err);
 }
 
 /* Every line that is neither empty nor a comment. */

@@ -33,6 +33,9 @@ static mdm_rc bind(mdm_tx_t *tx, job_t *job, int64_t device_eid,
     mdm_rc rc;
 
     rc = mdm_store_identity_get(tx, identity->fingerprint, &bound, err);
+    if (rc == MDM_OK && bound.device_eid == 0) {
+        rc = mdm_enroll_check_new(tx, identity, err);
+    }
     if (rc != MDM_OK) {
         return rc;
     }

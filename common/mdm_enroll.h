@@ -39,6 +39,12 @@ typedef struct mdm_speaker {
     bool retroactive; /* may be bound to a device that never had one */
 } mdm_speaker_t;
 
+/* May a certificate that is in no binding yet be bound at all?  Not when it
+ * is one that was bound before, rewritten by its owner.
+ * MDM_EDENIED; store errors. */
+mdm_rc mdm_enroll_check_new(mdm_tx_t *tx, const mdm_identity_t *identity,
+                            mdm_err_t *err) MDM_USE_RESULT;
+
 /* Looks the channel up and admits the sender, inside a transaction.  The
  * first use of a certificate may change its binding: in a plain read
  * (`writing` false) *again_r says then that a writing transaction is needed,

@@ -36,6 +36,25 @@ static mdm_rc authorize(const mdm_poll_t *poll, mdm_err_t *err)
     return MDM_OK;
 }
 
+mdm_rc mdm_enroll_check_new(mdm_tx_t *tx, const mdm_identity_t *identity,
+                            mdm_err_t *err)
+{
+    static const unsigned char none[MDM_SHA256_LEN];
+    mdm_binding_t known;
+    mdm_rc rc;
+
+    if (memcmp(identity->twin, none, sizeof(none)) == 0) {
+        return MDM_OK;
+    }
+    rc = mdm_store_identity_get(tx, identity->twin, &known, err);
+    if (rc == MDM_OK && known.device_eid != 0) {
+        rc = mdm_err_set(err, MDM_EDENIED, 0,
+                         "the certificate is an altered copy of one that "
+                         "belongs to an enrolment");
+    }
+    return rc;
+}
+
 /* Would this message change the binding?  A renewed certificate is seen for
  * the first time, or a device that never had one shows one. */
 static mdm_rc is_first_use(mdm_tx_t *tx, const mdm_poll_t *poll,
@@ -71,7 +90,10 @@ static mdm_rc first_use(mdm_tx_t *tx, const mdm_look_up_t *what,
                                          identity->fingerprint,
                                          MDM_RENEWAL_SEEN, err);
     }
-    rc = mdm_store_identity_bind(tx, &add, what->now_us, err);
+    rc = mdm_enroll_check_new(tx, identity, err);
+    if (rc == MDM_OK) {
+        rc = mdm_store_identity_bind(tx, &add, what->now_us, err);
+    }
     poll->bound = rc == MDM_OK;
     poll->current = poll->bound;
     return rc;

@@ -67,6 +67,17 @@ mdm_rc mdm_err_nomem(mdm_err_t *err)
     return mdm_err_set(err, MDM_ENOMEM, 0, "out of memory");
 }
 
+bool mdm_err_take_nomem(void)
+{
+    bool found = false;
+    unsigned long code;
+
+    while ((code = ERR_get_error()) != 0) {
+        found = found || ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE;
+    }
+    return found;
+}
+
 mdm_rc mdm_err_openssl(mdm_err_t *err, mdm_rc rc, int id, const char *fmt,
                        ...)
 {

@@ -58,6 +58,10 @@ mdm_rc mdm_err_prefix(mdm_err_t *err, const char *fmt, ...) MDM_PRINTF(2, 3);
 /* Out of memory: the same three words everywhere. */
 mdm_rc mdm_err_nomem(mdm_err_t *err);
 
+/* Is one of the entries in this thread's OpenSSL error queue that memory is
+ * out?  OpenSSL says so of input that may be good.  Empties the queue. */
+bool mdm_err_take_nomem(void);
+
 /* As mdm_err_set, with the reason of the newest entry of this thread's
  * OpenSSL error queue behind the text; empties that queue, which is shared
  * with the host's own TLS code. */

@@ -40,51 +40,66 @@ struct mdm_seal {
     atomic_uint closing; /* which of them closes */
 };
 
-static void fingerprint(const unsigned char bytes[MDM_SEAL_KEY_LEN],
-                        unsigned char digest_r[MDM_SHA256_LEN])
+static mdm_rc fingerprint(const unsigned char bytes[MDM_SEAL_KEY_LEN],
+                          unsigned char digest_r[MDM_SHA256_LEN],
+                          mdm_err_t *err)
 {
     static const char label[] = "mdm secret key";
     char both[sizeof(label) + MDM_SEAL_KEY_LEN];
+    mdm_rc rc;
 
     memcpy(both, label, sizeof(label));
     memcpy(both + sizeof(label), bytes, MDM_SEAL_KEY_LEN);
-    mdm_sha256((mdm_str_t){both, sizeof(both)}, digest_r);
+    rc = mdm_sha256((mdm_str_t){both, sizeof(both)}, digest_r, err);
     mdm_wipe(both, sizeof(both));
+    return rc;
 }
 
-static void set_key(seal_key_t *key,
-                    const unsigned char bytes[MDM_SEAL_KEY_LEN])
+static mdm_rc set_key(seal_key_t *key,
+                      const unsigned char bytes[MDM_SEAL_KEY_LEN],
+                      mdm_err_t *err)
 {
     unsigned char digest[MDM_SHA256_LEN];
+    mdm_rc rc = fingerprint(bytes, digest, err);
 
-    fingerprint(bytes, digest);
+    if (rc != MDM_OK) {
+        return rc;
+    }
     memcpy(key->bytes, bytes, MDM_SEAL_KEY_LEN);
     key->mark[0] = VERSION_2;
     memcpy(key->mark + 1, digest, KEY_LEN);
     mdm_hex_encode(digest, (MDM_SEAL_ID_SIZE - 1) / 2, key->id);
+    return MDM_OK;
 }
 
 mdm_rc mdm_seal_new(const unsigned char key[MDM_SEAL_KEY_LEN],
                     mdm_seal_t **seal_r, mdm_err_t *err)
 {
     mdm_seal_t *seal = calloc(1, sizeof(*seal));
+    mdm_rc rc;
 
     *seal_r = seal;
     if (seal == NULL) {
         return mdm_err_nomem(err);
     }
-    set_key(&seal->keys[0], key);
+    rc = set_key(&seal->keys[0], key, err);
     seal->n = 1;
     atomic_init(&seal->closing, 0);
-    return MDM_OK;
+    if (rc != MDM_OK) {
+        mdm_seal_free(seal_r);
+    }
+    return rc;
 }
 
 mdm_rc mdm_seal_add(mdm_seal_t *seal,
                     const unsigned char key[MDM_SEAL_KEY_LEN], mdm_err_t *err)
 {
     seal_key_t *second = &seal->keys[1];
+    mdm_rc rc = set_key(second, key, err);
 
-    set_key(second, key);
+    if (rc != MDM_OK) {
+        return rc;
+    }
     /* By chance once in four thousand million pairs; a new key costs
      * nothing. */
     if (memcmp(second->mark, seal->keys[0].mark, MDM_SEAL_MARK_LEN) == 0) {

@@ -31,11 +31,12 @@ typedef struct mdm_seal mdm_seal_t;
  * digits and NUL. */
 #define MDM_SEAL_ID_SIZE 33
 
-/* Copies the key.  MDM_ENOMEM. */
+/* Copies the key.  MDM_ENOMEM, MDM_EINTERNAL. */
 mdm_rc mdm_seal_new(const unsigned char key[MDM_SEAL_KEY_LEN],
                     mdm_seal_t **seal_r, mdm_err_t *err) MDM_USE_RESULT;
 /* Copies a second key, which opens but does not close until mdm_seal_use()
- * says so.  MDM_ECONFIG: it cannot be told from the first. */
+ * says so.  MDM_ECONFIG: it cannot be told from the first.
+ * MDM_EINTERNAL. */
 mdm_rc mdm_seal_add(mdm_seal_t *seal,
                     const unsigned char key[MDM_SEAL_KEY_LEN], mdm_err_t *err)
     MDM_USE_RESULT;

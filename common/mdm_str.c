@@ -384,14 +384,16 @@ bool mdm_parse_size(mdm_str_t text, uint64_t *bytes_r)
     return *bytes_r >> shift == v;
 }
 
-void mdm_sha256(mdm_str_t data, unsigned char digest[MDM_SHA256_LEN])
+mdm_rc mdm_sha256(mdm_str_t data, unsigned char digest[MDM_SHA256_LEN],
+                  mdm_err_t *err)
 {
     unsigned int n = 0;
 
     if (EVP_Digest(data.s != NULL ? data.s : "", data.n, digest, &n,
                    EVP_sha256(), NULL) != 1) {
-        /* Cannot happen with a built-in digest; a zero digest matches no
-         * stored one. */
         memset(digest, 0, MDM_SHA256_LEN);
+        return mdm_err_openssl(err, MDM_EINTERNAL, 0,
+                               "cannot make a SHA-256");
     }
+    return MDM_OK;
 }

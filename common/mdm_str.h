@@ -52,7 +52,9 @@ bool mdm_parse_duration(mdm_str_t text, int64_t *us_r);
 /* "1024", "8k", "32m", "1g" to bytes. */
 bool mdm_parse_size(mdm_str_t text, uint64_t *bytes_r);
 
-/* SHA-256 of the bytes. */
-void mdm_sha256(mdm_str_t data, unsigned char digest[MDM_SHA256_LEN]);
+/* SHA-256 of the bytes.  MDM_EINTERNAL: memory is out, or OpenSSL was set up
+ * without it; the digest is all zeros then and must not be compared. */
+mdm_rc mdm_sha256(mdm_str_t data, unsigned char digest[MDM_SHA256_LEN],
+                  mdm_err_t *err) MDM_USE_RESULT;
 
 #endif

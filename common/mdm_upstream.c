@@ -268,14 +268,18 @@ static size_t take_body(char *data, size_t size, size_t n, void *arg)
 
 /* ---- the request -------------------------------------------------------- */
 
-static void sign(mdm_str_t key, mdm_str_t body,
-                 unsigned char digest[MDM_SHA256_LEN])
+static mdm_rc sign(mdm_str_t key, mdm_str_t body,
+                   unsigned char digest[MDM_SHA256_LEN], mdm_err_t *err)
 {
     unsigned n = MDM_SHA256_LEN;
 
-    (void)HMAC(EVP_sha256(), key.s, (int)key.n,
-               (const unsigned char *)(body.s != NULL ? body.s : ""), body.n,
-               digest, &n);
+    if (HMAC(EVP_sha256(), key.s, (int)key.n,
+             (const unsigned char *)(body.s != NULL ? body.s : ""), body.n,
+             digest, &n) == NULL) {
+        return mdm_err_openssl(err, MDM_EINTERNAL, 0,
+                               "cannot make a signature");
+    }
+    return MDM_OK;
 }
 
 /* Appends "name: value"; *rc stays what it is once it is no longer MDM_OK. */
@@ -297,7 +301,8 @@ static void add_header(struct curl_slist **list, const char *name,
 
 static mdm_rc make_headers(const mdm_upstream_t *u,
                            const mdm_upstream_message_t *m,
-                           mdm_arena_t *arena, struct curl_slist **list)
+                           mdm_arena_t *arena, struct curl_slist **list,
+                           mdm_err_t *err)
 {
     unsigned char digest[MDM_SHA256_LEN];
     char text[MDM_BASE64_SIZE(MDM_SHA256_LEN)];
@@ -311,7 +316,9 @@ static mdm_rc make_headers(const mdm_upstream_t *u,
                    mdm_upstream_header(m->parent_id, arena), arena, &rc);
     }
     if (u->config.hmac_key.s != NULL) {
-        sign(u->config.hmac_key, m->data, digest);
+        if (sign(u->config.hmac_key, m->data, digest, err) != MDM_OK) {
+            return MDM_EINTERNAL;
+        }
         mdm_base64_encode(digest, sizeof(digest), text);
         add_header(list, SIGNATURE_HEADER, text, arena, &rc);
     }
@@ -320,7 +327,7 @@ static mdm_rc make_headers(const mdm_upstream_t *u,
         /* No waiting for "100 Continue". */
         add_header(list, "Expect", "", arena, &rc);
     }
-    return rc;
+    return rc == MDM_OK ? MDM_OK : mdm_err_nomem(err);
 }
 
 /* Everything that is the same for all calls. */
@@ -479,10 +486,11 @@ static bool is_signed(const mdm_upstream_t *u, const answer_t *answer)
     size_t n = 0;
 
     if (answer->nsignatures != 1 || answer->signed_as.n == 0 ||
-        mdm_base64_decode(answer->signed_as, theirs, &n) != MDM_OK) {
+        mdm_base64_decode(answer->signed_as, theirs, &n) != MDM_OK ||
+        sign(u->config.hmac_key, mdm_buf_str(&answer->body), ours, NULL) !=
+            MDM_OK) {
         return false;
     }
-    sign(u->config.hmac_key, mdm_buf_str(&answer->body), ours);
     return mdm_str_secret_eq((mdm_str_t){(const char *)theirs, n},
                              (mdm_str_t){(const char *)ours, sizeof(ours)});
 }
@@ -575,9 +583,9 @@ mdm_rc mdm_upstream_call(mdm_upstream_t *u, const mdm_upstream_message_t *m,
     memset(&answer, 0, sizeof(answer));
     mdm_buf_init_secret(&answer.body, MDM_UPSTREAM_BODY_MAX);
     url = join(u, path, arena);
-    rc = make_headers(u, m, arena, &headers);
-    if (rc != MDM_OK || url == NULL) {
-        rc = mdm_err_nomem(err);
+    rc = url != NULL ? make_headers(u, m, arena, &headers, err)
+                     : mdm_err_nomem(err);
+    if (rc != MDM_OK) {
         goto leave;
     }
     place = take_place(u);

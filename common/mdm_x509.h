@@ -78,6 +78,9 @@ void mdm_trust_free(mdm_trust_t **trust);
 
 typedef struct mdm_identity {
     unsigned char fingerprint[MDM_SHA256_LEN]; /* of the DER */
+    /* Of the only other form that this certificate can be given without its
+     * issuer (see mdm_x509_twin.c); zeros: there is none. */
+    unsigned char twin[MDM_SHA256_LEN];
     int64_t not_after_us;
 } mdm_identity_t;
 
@@ -86,7 +89,7 @@ typedef struct mdm_identity {
  * client.  A verdict of yes is remembered by the certificate's SHA-256 for
  * as long as the whole chain is in date.
  * MDM_EIDENTITY: not a certificate.  MDM_EDENIED: not trusted (text says
- * why).  MDM_ENOMEM. */
+ * why).  MDM_ENOMEM, MDM_EINTERNAL. */
 mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
                         int64_t now_us, mdm_identity_t *identity_r,
                         mdm_err_t *err) MDM_USE_RESULT;

@@ -29,10 +29,9 @@
 #define CACHE_LOCKS 16U
 
 typedef struct cache_entry {
-    unsigned char fingerprint[MDM_SHA256_LEN];
-    int64_t from_us;      /* the whole chain is in date from here on ... */
-    int64_t until_us;     /* ... and before this; 0: empty place */
-    int64_t not_after_us; /* of the certificate itself */
+    mdm_identity_t identity;
+    int64_t from_us;  /* the whole chain is in date from here on ... */
+    int64_t until_us; /* ... and before this; 0: empty place */
 } cache_entry_t;
 
 typedef struct cache {
@@ -54,7 +53,7 @@ static unsigned cache_set(const unsigned char *fingerprint)
 }
 
 static bool cache_get(cache_t *cache, const unsigned char *fingerprint,
-                      int64_t now_us, int64_t *not_after_r)
+                      int64_t now_us, mdm_identity_t *identity_r)
 {
     unsigned set = cache_set(fingerprint);
     pthread_mutex_t *lock = &cache->locks[set % CACHE_LOCKS];
@@ -68,8 +67,9 @@ static bool cache_get(cache_t *cache, const unsigned char *fingerprint,
     for (i = 0; i < CACHE_WAYS && !found; i++) {
         entry = &cache->sets[set][i];
         if (entry->until_us > now_us && entry->from_us <= now_us &&
-            memcmp(entry->fingerprint, fingerprint, MDM_SHA256_LEN) == 0) {
-            *not_after_r = entry->not_after_us;
+            memcmp(entry->identity.fingerprint, fingerprint,
+                   MDM_SHA256_LEN) == 0) {
+            *identity_r = entry->identity;
             found = true;
         }
     }
@@ -82,7 +82,8 @@ static bool cache_get(cache_t *cache, const unsigned char *fingerprint,
 static void cache_put(cache_t *cache, const cache_entry_t *fresh,
                       int64_t now_us)
 {
-    unsigned set = cache_set(fresh->fingerprint);
+    const unsigned char *fingerprint = fresh->identity.fingerprint;
+    unsigned set = cache_set(fingerprint);
     pthread_mutex_t *lock = &cache->locks[set % CACHE_LOCKS];
     cache_entry_t *place = NULL;
     cache_entry_t *entry;
@@ -93,7 +94,7 @@ static void cache_put(cache_t *cache, const cache_entry_t *fresh,
     }
     for (i = 0; i < CACHE_WAYS; i++) {
         entry = &cache->sets[set][i];
-        if (memcmp(entry->fingerprint, fresh->fingerprint,
+        if (memcmp(entry->identity.fingerprint, fingerprint,
                    MDM_SHA256_LEN) == 0) {
             place = entry;
             break;
@@ -103,7 +104,7 @@ static void cache_put(cache_t *cache, const cache_entry_t *fresh,
         }
     }
     if (place == NULL) {
-        place = &cache->sets[set][fresh->fingerprint[2] % CACHE_WAYS];
+        place = &cache->sets[set][fingerprint[2] % CACHE_WAYS];
     }
     *place = *fresh;
     (void)pthread_mutex_unlock(lock);
@@ -182,7 +183,8 @@ void mdm_trust_free(mdm_trust_t **trust)
 
 /* ---- chains -------------------------------------------------------------- */
 
-/* One certificate and nothing behind it; NULL otherwise. */
+/* One certificate and nothing behind it; NULL otherwise, and OpenSSL's error
+ * queue may say why. */
 static X509 *read_der(mdm_str_t der)
 {
     const unsigned char *p = (const unsigned char *)der.s;
@@ -195,8 +197,21 @@ static X509 *read_der(mdm_str_t der)
         X509_free(cert);
         cert = NULL;
     }
-    ERR_clear_error();
     return cert;
+}
+
+/* Are these bytes the only way to write what was read from them?  OpenSSL
+ * reads BER around what is signed, too, where one certificate would have any
+ * number of fingerprints. */
+static bool is_der(X509 *cert, mdm_str_t bytes)
+{
+    unsigned char *der = NULL;
+    int n = i2d_X509(cert, &der);
+    bool same = n > 0 &&
+                mdm_str_eq(bytes, (mdm_str_t){(const char *)der, (size_t)n});
+
+    OPENSSL_free(der);
+    return same;
 }
 
 /* Those that can be read: one that cannot be helps nobody, and does not take
@@ -213,6 +228,7 @@ static STACK_OF(X509) *read_helpers(const mdm_shown_t *shown)
             X509_free(cert);
         }
     }
+    ERR_clear_error();
     return certs;
 }
 
@@ -234,6 +250,18 @@ static void note_span(const X509_STORE_CTX *ctx, cache_entry_t *entry)
     }
 }
 
+/* The last that is done with the certificate: it is turned into the twin. */
+static mdm_rc note_twin(const X509_STORE_CTX *ctx, X509 *cert,
+                        cache_entry_t *entry, mdm_err_t *err)
+{
+    const STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(ctx);
+
+    return sk_X509_num(chain) > 1
+               ? mdm_x509_twin(cert, sk_X509_value(chain, 1),
+                               entry->identity.twin, err)
+               : MDM_OK;
+}
+
 static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
                            STACK_OF(X509) *helpers, int64_t now_us,
                            cache_entry_t *entry, mdm_err_t *err)
@@ -250,11 +278,15 @@ static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
         (void)X509_STORE_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT);
         if (X509_verify_cert(ctx) == 1) {
             note_span(ctx, entry);
+            rc = note_twin(ctx, cert, entry, err);
         } else {
             why = X509_STORE_CTX_get_error(ctx);
-            rc = mdm_err_set(err, MDM_EDENIED, 0,
-                             "the device certificate is not trusted: %s",
-                             X509_verify_cert_error_string(why));
+            rc = mdm_err_take_nomem() || why == X509_V_ERR_OUT_OF_MEM
+                     ? mdm_err_nomem(err)
+                     : mdm_err_set(
+                           err, MDM_EDENIED, 0,
+                           "the device certificate is not trusted: %s",
+                           X509_verify_cert_error_string(why));
         }
     }
     X509_STORE_CTX_free(ctx);
@@ -267,33 +299,41 @@ mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
                         mdm_err_t *err)
 {
     cache_entry_t entry = {.from_us = 0, .until_us = INT64_MAX};
+    mdm_identity_t *identity = &entry.identity;
     STACK_OF(X509) *helpers = NULL;
     X509 *cert;
     mdm_rc rc;
 
     memset(identity_r, 0, sizeof(*identity_r));
     if (shown->cert.n > 0 && shown->cert.n <= CERT_MAX) {
-        mdm_sha256(shown->cert, identity_r->fingerprint);
-        if (cache_get(trust->cache, identity_r->fingerprint, now_us,
-                      &identity_r->not_after_us)) {
+        rc = mdm_sha256(shown->cert, identity->fingerprint, err);
+        if (rc != MDM_OK) {
+            return rc;
+        }
+        if (cache_get(trust->cache, identity->fingerprint, now_us,
+                      identity_r)) {
             return MDM_OK;
         }
     }
+    *identity_r = *identity;
     cert = read_der(shown->cert);
-    if (cert == NULL) {
-        return mdm_err_set(err, MDM_EIDENTITY, 0,
-                           "the device certificate is unreadable");
+    if (cert == NULL || !is_der(cert, shown->cert)) {
+        X509_free(cert);
+        return mdm_err_take_nomem()
+                   ? mdm_err_nomem(err)
+                   : mdm_err_set(err, MDM_EIDENTITY, 0,
+                                 "the device certificate is unreadable, or "
+                                 "no DER");
     }
-    identity_r->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
+    identity->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
     helpers = read_helpers(shown);
     rc = helpers != NULL
              ? verify_chain(trust, cert, helpers, now_us, &entry, err)
              : mdm_err_nomem(err);
     if (rc == MDM_OK) {
-        memcpy(entry.fingerprint, identity_r->fingerprint, MDM_SHA256_LEN);
-        entry.not_after_us = identity_r->not_after_us;
         cache_put(trust->cache, &entry, now_us);
     }
+    *identity_r = *identity;
     sk_X509_pop_free(helpers, X509_free);
     X509_free(cert);
     return rc;
@@ -303,7 +343,7 @@ bool mdm_trust_remembers(const mdm_trust_t *trust,
                          const unsigned char fingerprint[MDM_SHA256_LEN],
                          int64_t now_us)
 {
-    int64_t not_after;
+    mdm_identity_t identity;
 
-    return cache_get(trust->cache, fingerprint, now_us, &not_after);
+    return cache_get(trust->cache, fingerprint, now_us, &identity);
 }

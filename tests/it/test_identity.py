@@ -92,6 +92,34 @@ def test_fresh_certificate_of_the_ca(server, api, pki, enroll, log):
     assert api.enrollment(device.id).json["enabled"] is True
 
 
+def test_altered_copy_of_a_certificate(server, api, pki, enroll, log):
+    """The owner of a certificate signed by ECDSA can write it in a second
+    way: still the same certificate, which belongs to one enrolment."""
+    log.expect("MDM0204", "MDM0201")
+    victim, thief = enroll(), enroll()
+    copy = pki.altered(thief.identity)
+    assert copy.fingerprint != thief.identity.fingerprint
+    for udid in (victim.udid, thief.udid, str(uuid.uuid4())):
+        pretender = Device(server, copy, server.push.topic, udid=udid)
+        try:
+            assert pretender.authenticate().status == 403
+        finally:
+            pretender.close()
+    assert api.enrollment(victim.id).json["enabled"] is True
+    # A former one does not come back that way, either.
+    old = thief.identity
+    thief.close()
+    thief.use_identity(pki.device())
+    thief.enroll()
+    late = Device(server, pki.altered(old), server.push.topic,
+                  udid=thief.udid)
+    try:
+        assert late.authenticate().status == 403
+    finally:
+        late.close()
+    assert thief.idle().status == 200
+
+
 def test_never_enrolled(server, api, pki, log):
     log.expect("MDM0204", "MDM0201")
     before = sorted(enrolled_ids(server))

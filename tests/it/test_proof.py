@@ -8,6 +8,7 @@ import plistlib
 import socket
 import ssl
 import urllib.parse
+import uuid
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -55,12 +56,14 @@ def blanks(identity):
 
 
 def put(server, identity, headers, body, path="/mdm"):
-    """One PUT with headers as pairs, so that one may come twice."""
+    """One PUT with headers as pairs, so that one may come twice; a Host
+    among them stands for the server's."""
     transport = Transport(server, identity)
     try:
         transport.connect()
         connection = transport.connection
-        connection.putrequest("PUT", path)
+        connection.putrequest("PUT", path,
+                              skip_host="Host" in dict(headers))
         for name, value in headers:
             connection.putheader(name, value)
         connection.putheader("Content-Length", str(len(body)))
@@ -226,6 +229,98 @@ def test_certificate_only(own_server, pki, signer, log):
     device.enroll()
     assert send_idle(device, None, ("Mdm-Signature", signature(
         device.identity, idle(device)))) == 400
+
+
+def add_second_site(server, pki, port):
+    """Another virtual host behind the first: its own authority, and the
+    proofs of the host outside for all but one URL.  Reached at a port of its
+    own, and by its name at that of the first."""
+    first = server.configuration
+    web = pki.web_server("second.localhost", "localhost")
+    own, proof = (server.line("DEVICE_CA_CERTIFICATE",
+                              [pki.other_ca.cert_file]),
+                  server.line("DEVICE_IDENTITY", ["certificate"]))
+    endpoint = server.line("ENDPOINT", ["mdm"])
+
+    def nginx():
+        end = first().rindex("}")
+        return first()[:end] + f"""  server {{
+    listen 127.0.0.1:{port} ssl;
+    listen 127.0.0.1:{server.port} ssl;
+    server_name second.localhost;
+    ssl_certificate {web.cert_file};
+    ssl_certificate_key {web.key_file};
+    ssl_verify_client optional_no_ca;
+    {own}
+    location = /mdm {{ {endpoint} }}
+    location = /tls {{ {endpoint} {proof} }}
+  }}
+}}
+"""
+
+    def apache():
+        return first() + f"""Listen 127.0.0.1:{port}
+<VirtualHost 127.0.0.1:{port} 127.0.0.1:{server.port}>
+  ServerName second.localhost
+  SSLEngine on
+  SSLProtocol -all +TLSv1.2 +TLSv1.3
+  SSLCertificateFile {web.cert_file}
+  SSLCertificateKeyFile {web.key_file}
+  SSLVerifyClient optional_no_ca
+  {own}
+  <Location "/mdm">
+    {endpoint}
+  </Location>
+  <Location "/tls">
+    {endpoint}
+    {proof}
+  </Location>
+</VirtualHost>
+"""
+    server.configuration = nginx if server.kind == "nginx" else apache
+
+
+class Site:
+    """What a device needs to know of a virtual host of a server."""
+
+    def __init__(self, server, port):
+        self.host, self.port, self.ca_file = (server.host, port,
+                                              server.ca_file)
+
+
+def test_two_sites(own_server, pki, log):
+    """Each judges by its own authorities, also what the other found good,
+    and also when a connection was made for the other one."""
+    log.expect(*REFUSED, "MDM0205", "AH02032")
+    port = free_port()
+    server = own_server([("http", "DEVICE_IDENTITY", "signature")],
+                        start=False)
+    add_second_site(server, pki, port)
+    server.start()
+    sites = [server, Site(server, port)]
+    known = pki.device(), pki.device(ca=pki.other_ca)
+    udids = str(uuid.uuid4()).upper(), str(uuid.uuid4()).upper()
+    for turn in range(2):
+        for i, site in enumerate(sites):
+            for j, identity in enumerate(known):
+                device = Device(site, identity, server.push.topic,
+                                udid=udids[j], sign=True, tls=False)
+                try:
+                    if i == j and turn == 0:
+                        assert device.enroll() is device
+                    assert device.idle().status == (
+                        200 if i == j else 403), (i, j)
+                finally:
+                    device.close()
+    # The proofs are those of the host outside, but for one URL.
+    body = plistlib.dumps({"Status": "Idle", "UDID": udids[1]})
+    head = [("Content-Type", COMMAND)]
+    assert put(sites[1], known[1], head, body) == 400
+    assert put(sites[1], known[1], head, body, "/tls") == 200
+    # By its name, on a connection of the first host.
+    head.append(("Host", "second.localhost"))
+    for identity, want in zip(known, (403, 200)):
+        assert put(server, identity, head, body, "/tls") in (want, 421)
 
 
 # ---- a proxy's header ------------------------------------------------------

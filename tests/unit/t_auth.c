@@ -144,7 +144,7 @@ static void is(world_t *w, mdm_str_t cert)
         fail_msg("%s", w->err.text);
     }
     assert_true(mdm_str_eq(w->speaker.cert, cert));
-    mdm_sha256(cert, digest);
+    assert_int_equal(mdm_sha256(cert, digest, NULL), MDM_OK);
     assert_memory_equal(digest, w->speaker.identity.fingerprint,
                         sizeof(digest));
     assert_true(w->speaker.identity.not_after_us > mdm_wall_us(NULL));

@@ -619,6 +619,59 @@ static void test_retroactive_check_out(void **state)
     assert_int_equal(checkin(w, CHECK_OUT, "E", 'X'), MDM_EDENIED);
 }
 
+/* A certificate in the other form that its owner can give it: 'A' and 'a',
+ * 'X' and 'x' are one. */
+static mdm_speaker_t twin(char cert)
+{
+    mdm_speaker_t s = speaker(cert);
+
+    memset(s.identity.twin, cert ^ 0x20, sizeof(s.identity.twin));
+    return s;
+}
+
+static mdm_rc authenticate_as(world_t *w, const char *id, char cert)
+{
+    mdm_checkin_t msg = {.type = AUTHENTICATE, .topic = MDM_STR(TOPIC)};
+    mdm_speaker_t s = twin(cert);
+
+    msg.channel = channel(id);
+    return mdm_enroll_apply(w->store, &msg, MDM_STR("raw"), &s, &w->enrolled,
+                            &w->err);
+}
+
+static void test_altered_copy(void **state)
+{
+    world_t *w = *state;
+    mdm_report_t r = {.status = MDM_REPORT_IDLE};
+    mdm_speaker_t s = twin('x');
+
+    enroll(w, "D", 'A');
+    enroll(w, "E", 'X');
+    assert_int_equal(authenticate_as(w, "D", 'x'), MDM_EDENIED);
+    assert_int_equal(authenticate_as(w, "E", 'x'), MDM_EDENIED);
+    assert_int_equal(authenticate_as(w, "N", 'x'), MDM_EDENIED);
+    assert_non_null(strstr(w->err.text, "altered"));
+    assert_int_equal(idle_as(w, "D", 'A'), MDM_OK);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM enrollment"), 2);
+    /* Nor as the first one of an enrolment that was brought here. */
+    assert_int_equal(import(w, AUTHENTICATE, "F"), MDM_OK);
+    assert_int_equal(import(w, TOKEN_UPDATE, "F"), MDM_OK);
+    s.retroactive = true;
+    r.channel = channel("F");
+    assert_int_equal(mdm_queue_report(w->store, &r, MDM_STR("raw"), &s,
+                                      w->arena, &w->taken, &w->err),
+                     MDM_EDENIED);
+    assert_int_equal(current(w), 2);
+    /* A former one does not come back by it. */
+    assert_int_equal(renew(w, 'X', 'Y'), MDM_OK);
+    assert_int_equal(idle_as(w, "E", 'Y'), MDM_OK);
+    assert_int_equal(authenticate_as(w, "E", 'x'), MDM_EDENIED);
+    /* One whose other form nobody has shown is like any other. */
+    assert_int_equal(authenticate_as(w, "E", 'B'), MDM_OK);
+    assert_int_equal(authenticate_as(w, "E", 'B'), MDM_OK);
+    assert_int_equal(authenticate_as(w, "N", 'b'), MDM_EDENIED);
+}
+
 static void test_admit(void **state)
 {
     world_t *w = *state;
@@ -677,6 +730,7 @@ int main(void)
         world_test(test_retroactive_reads),
         world_test(test_retroactive_messages),
         world_test(test_retroactive_check_out),
+        world_test(test_altered_copy),
         world_test(test_admit),
     };
 

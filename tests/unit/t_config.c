@@ -4,6 +4,7 @@
  */
 #include "t_config_world.h"
 
+#include "mdm_auth.h"
 #include "mdm_str.h"
 
 #define TOPIC "com.apple.mgmt.External.1"
@@ -294,6 +295,40 @@ static void test_token_files(void **state)
                      MDM_ECONFIG);
 }
 
+/* OpenSSL set up without SHA-256, as its own configuration file may say it:
+ * above all no digest that fits every other one. */
+static void test_tokens_without_digest(void **state)
+{
+    const mdm_directive_id_t id = MDM_DIRECTIVE_API_TOKEN_FILE;
+    world_t *w = *state;
+    mdm_config_t *late = mdm_config_new(MDM_SCOPE_LOCATION, "/api", w->dir);
+    mdm_config_t *good = mdm_config_new(MDM_SCOPE_LOCATION, "/api", w->dir);
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_request_t request = {
+        .authorization = MDM_STR("Bearer 0123456789abcdef")};
+    const mdm_api_token_t *found = NULL;
+    mdm_rc rc;
+
+    assert_true(late != NULL && good != NULL && arena != NULL);
+    testcert_write(w->dir, "tokens", NULL, "ann:0123456789abcdef\n");
+    assert_int_equal(set(w, good, id, "tokens"), MDM_OK);
+    assert_int_equal(EVP_set_default_properties(NULL, "fips=yes"), 1);
+    rc = set(w, late, id, "tokens");
+    request.location = good;
+    assert_int_equal(mdm_auth_api(&request, arena, &found, &w->err),
+                     MDM_EINTERNAL);
+    request.location = late;
+    request.authorization = MDM_STR("Bearer whatever-it-may-be");
+    assert_int_not_equal(mdm_auth_api(&request, arena, &found, &w->err),
+                         MDM_OK);
+    assert_int_equal(EVP_set_default_properties(NULL, ""), 1);
+    assert_int_equal(rc, MDM_ECONFIG);
+    assert_null(found);
+    mdm_arena_free(&arena);
+    mdm_config_free(&late);
+    mdm_config_free(&good);
+}
+
 static void test_device_ca(void **state)
 {
     const mdm_directive_id_t id = MDM_DIRECTIVE_DEVICE_CA_CERTIFICATE;
@@ -537,6 +572,7 @@ int main(void)
         TEST(test_values),      TEST(test_long_names),
         TEST(test_defaults),    TEST(test_twice_and_scope),
         TEST(test_merge),       TEST(test_token_files),
+        TEST(test_tokens_without_digest),
         TEST(test_device_ca),   TEST(test_push_certificates),
         TEST(test_secret_key),  TEST(test_trusted_proxies),
         TEST(test_checks),

@@ -410,6 +410,28 @@ static void test_signatures(void **state)
     assert_int_equal(call(w), MDM_EUNAVAIL);
 }
 
+/* A signature that cannot be made is neither sent nor compared. */
+static void test_no_digest(void **state)
+{
+    world_t *w = *state;
+    char head[512];
+    char good[64];
+    mdm_rc rc;
+
+    w->config.hmac_key = MDM_STR(KEY);
+    open_upstream(w);
+    mac("{}", good);
+    (void)snprintf(head, sizeof(head), OK_HEAD "X-Hmac-Signature: %s\r\n",
+                   good);
+    reply(w, head, "{}");
+    assert_int_equal(EVP_set_default_properties(NULL, "fips=yes"), 1);
+    rc = call(w);
+    assert_int_equal(EVP_set_default_properties(NULL, ""), 1);
+    assert_int_equal(rc, MDM_EINTERNAL);
+    assert_int_equal(w->server->requests, 0);
+    assert_int_equal(call(w), MDM_OK);
+}
+
 /* A 404 drops a declaration: not from anybody.  And where a signature may
  * stand. */
 static void test_signed_404(void **state)
@@ -754,6 +776,7 @@ int main(void)
         WITH_SERVER(test_put),
         WITH_SERVER(test_statuses),
         WITH_SERVER(test_signatures),
+        WITH_SERVER(test_no_digest),
         WITH_SERVER(test_signed_404),
         WITH_SERVER(test_sizes),
         WITH_SERVER(test_unreachable),

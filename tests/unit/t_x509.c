@@ -90,7 +90,7 @@ static mdm_rc verify(world_t *w, const mdm_trust_t *trust,
     rc = mdm_trust_verify(trust, &shown, now, &identity, &w->err);
     assert_int_equal(ERR_peek_error(), 0);
     assert_int_equal(rc == MDM_OK, w->err.text[0] == '\0');
-    mdm_sha256(shown.cert, digest);
+    assert_int_equal(mdm_sha256(shown.cert, digest, NULL), MDM_OK);
     assert_memory_equal(digest, identity.fingerprint, sizeof(digest));
     OPENSSL_free((void *)(uintptr_t)shown.cert.s);
     if (helper != NULL) {
@@ -105,7 +105,7 @@ static bool remembers(const mdm_trust_t *trust, const testcert_t *c,
     unsigned char digest[MDM_SHA256_LEN];
     mdm_str_t der = der_of(c);
 
-    mdm_sha256(der, digest);
+    assert_int_equal(mdm_sha256(der, digest, NULL), MDM_OK);
     OPENSSL_free((void *)(uintptr_t)der.s);
     return mdm_trust_remembers(trust, digest, now);
 }
@@ -195,6 +195,138 @@ static void test_unreadable(void **state)
                                       &w->err), MDM_OK);
     OPENSSL_free((void *)(uintptr_t)der.s);
     free(big);
+}
+
+/* The same certificate in BER: its outermost length without need in three
+ * bytes, or not said at all.  Bytes that name it have to be its own. */
+static void test_not_der(void **state)
+{
+    world_t *w = *state;
+    mdm_str_t der = der_of(&w->device);
+    char *ber = calloc(1, der.n + 4);
+    mdm_shown_t shown = {.cert = MDM_STR_NONE};
+    mdm_identity_t identity;
+
+    assert_non_null(ber);
+    assert_memory_equal(der.s, "\x30\x82", 2);
+    memcpy(ber, "\x30\x83\0", 3);
+    memcpy(ber + 3, der.s + 2, der.n - 2);
+    shown.cert = (mdm_str_t){ber, der.n + 1};
+    assert_int_equal(
+        mdm_trust_verify(w->trust, &shown, w->now, &identity, &w->err),
+        MDM_EIDENTITY);
+    memcpy(ber, "\x30\x80", 2);
+    memcpy(ber + 2, der.s + 4, der.n - 4);
+    memcpy(ber + der.n - 2, "\0\0", 2);
+    shown.cert = (mdm_str_t){ber, der.n};
+    assert_int_equal(
+        mdm_trust_verify(w->trust, &shown, w->now, &identity, &w->err),
+        MDM_EIDENTITY);
+    assert_int_equal(ERR_peek_error(), 0);
+    shown.cert = der;
+    assert_int_equal(
+        mdm_trust_verify(w->trust, &shown, w->now, &identity, &w->err),
+        MDM_OK);
+    free(ber);
+    OPENSSL_free((void *)(uintptr_t)der.s);
+}
+
+/* OpenSSL set up without SHA-256: our own trouble, not the device's. */
+static void test_no_digest(void **state)
+{
+    world_t *w = *state;
+    mdm_shown_t shown = {.cert = der_of(&w->device)};
+    mdm_identity_t identity;
+    mdm_rc rc;
+
+    assert_int_equal(EVP_set_default_properties(NULL, "fips=yes"), 1);
+    rc = mdm_trust_verify(w->trust, &shown, w->now, &identity, &w->err);
+    assert_int_equal(EVP_set_default_properties(NULL, ""), 1);
+    assert_int_equal(rc, MDM_EINTERNAL);
+    assert_int_equal(
+        mdm_trust_verify(w->trust, &shown, w->now, &identity, &w->err),
+        MDM_OK);
+    OPENSSL_free((void *)(uintptr_t)shown.cert.s);
+}
+
+/* ---- the other form of a certificate ------------------------------------- */
+
+/* (r, s) to (r, n - s), by a way of its own: bytes and schoolbook
+ * subtraction.  P-256 alone. */
+static testcert_t altered(const testcert_t *c)
+{
+    static const char order[] = "FFFFFFFF00000000FFFFFFFFFFFFFFFF"
+                                "BCE6FAADA7179E84F3B9CAC2FC632551";
+    testcert_t copy = {X509_dup(c->cert), NULL};
+    const ASN1_BIT_STRING *text = NULL;
+    const unsigned char *p;
+    unsigned char *der = NULL;
+    BIGNUM *n = NULL;
+    BIGNUM *s = BN_new();
+    ECDSA_SIG *sig;
+    int size;
+
+    X509_get0_signature(&text, NULL, copy.cert);
+    p = ASN1_STRING_get0_data(text);
+    sig = d2i_ECDSA_SIG(NULL, &p, ASN1_STRING_length(text));
+    assert_non_null(sig);
+    assert_true(BN_hex2bn(&n, order) > 0);
+    assert_int_equal(BN_sub(s, n, ECDSA_SIG_get0_s(sig)), 1);
+    assert_int_equal(
+        ECDSA_SIG_set0(sig, BN_dup(ECDSA_SIG_get0_r(sig)), s), 1);
+    size = i2d_ECDSA_SIG(sig, &der);
+    assert_true(size > 0);
+    assert_int_equal(
+        ASN1_STRING_set((ASN1_STRING *)(uintptr_t)text, der, size), 1);
+    OPENSSL_free(der);
+    ECDSA_SIG_free(sig);
+    BN_free(n);
+    return copy;
+}
+
+static mdm_identity_t identity_of(world_t *w, const mdm_trust_t *trust,
+                                  const testcert_t *c)
+{
+    mdm_shown_t shown = {.cert = der_of(c)};
+    mdm_identity_t identity;
+
+    assert_int_equal(
+        mdm_trust_verify(trust, &shown, w->now, &identity, &w->err), MDM_OK);
+    OPENSSL_free((void *)(uintptr_t)shown.cert.s);
+    return identity;
+}
+
+/* Each names the other, whether the cache knows it or not. */
+static void test_twin(void **state)
+{
+    static const unsigned char none[MDM_SHA256_LEN];
+    world_t *w = *state;
+    testcert_t copy = altered(&w->device);
+    testcert_t rsa = testcert_make((testcert_want_t){
+        .name = "rsa ca", .ca = 1, .rsa = 1, .from_day = -1, .to_day = 9});
+    testcert_t of_rsa = testcert_device("of rsa", &rsa);
+    mdm_trust_t *other = trust_of(&rsa, &w->ca);
+    mdm_identity_t one;
+    mdm_identity_t two;
+    int i;
+
+    for (i = 0; i < 2; i++) {
+        one = identity_of(w, w->trust, &w->device);
+        two = identity_of(w, w->trust, &copy);
+        assert_memory_not_equal(one.fingerprint, two.fingerprint,
+                                MDM_SHA256_LEN);
+        assert_memory_equal(one.fingerprint, two.twin, MDM_SHA256_LEN);
+        assert_memory_equal(two.fingerprint, one.twin, MDM_SHA256_LEN);
+        one = identity_of(w, other, &of_rsa);
+        assert_memory_equal(one.twin, none, MDM_SHA256_LEN);
+    }
+    /* The authority's own certificate: nobody signed it but itself. */
+    one = identity_of(w, w->trust, &w->ca);
+    assert_memory_equal(one.twin, none, MDM_SHA256_LEN);
+    mdm_trust_free(&other);
+    testcert_free(&of_rsa);
+    testcert_free(&rsa);
+    testcert_free(&copy);
 }
 
 /* ---- chains and dates ---------------------------------------------------- */
@@ -472,6 +604,9 @@ int main(void)
         EACH(test_usage),
         EACH(test_foreign),
         EACH(test_unreadable),
+        EACH(test_no_digest),
+        EACH(test_not_der),
+        EACH(test_twin),
         EACH(test_intermediate),
         EACH(test_leaf_is_no_authority),
         EACH(test_dates),

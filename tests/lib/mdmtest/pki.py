@@ -11,7 +11,7 @@ import uuid
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 UTC = datetime.timezone.utc
@@ -150,6 +150,30 @@ def new_topic():
     return "com.apple.mgmt.External." + str(uuid.uuid4())
 
 
+def der_item(tag, content):
+    """One ASN.1 value in DER."""
+    n = len(content)
+    length = bytes([n]) if n < 128 else (
+        b"\x81" + bytes([n]) if n < 256 else b"\x82" + n.to_bytes(2, "big"))
+    return bytes([tag]) + length + content
+
+
+def altered_copy(cert):
+    """The same certificate in other bytes: of an ECDSA signature (r, s) by
+    a P-256 key anybody makes (r, n - s), which is as good."""
+    order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551
+    r, s = utils.decode_dss_signature(cert.signature)
+    der = cert.public_bytes(serialization.Encoding.DER)
+    tail = der_item(0x03, b"\0" + cert.signature)
+    assert der.endswith(tail)
+    body = der[4:-len(tail)]
+    assert der[:2] == b"\x30\x82" and body.startswith(
+        cert.tbs_certificate_bytes)
+    return x509.load_der_x509_certificate(der_item(
+        0x30, body + der_item(0x03, b"\0" + utils.encode_dss_signature(
+            r, order - s))))
+
+
 class PKI:
     """Everything a test session needs, in `directory`."""
 
@@ -175,6 +199,11 @@ class PKI:
         ca = ca or self.device_ca
         return ca.issue(self._stem("device"), name_of(common_name), usage,
                         days=days, key_kind=key_kind)
+
+    def altered(self, identity):
+        """A device identity whose certificate was rewritten by its owner."""
+        return Identity(self.directory, self._stem("altered"),
+                        altered_copy(identity.cert), identity.key)
 
     def push(self, topic=None, days=(-1, 365), key_kind="rsa", key=None):
         """A push certificate; expired or future ones by `days`."""
