@@ -475,7 +475,8 @@ static void *run(void *arg)
         }
         woken = wait(d, wait_until(d, s.retire, mono));
     }
-    if (d->store_opened) {
+    /* Not worth a wait when the process is to end at once. */
+    if (d->store_opened && mdm_mono_us(NULL) < s.stop_by_us) {
         flush_seen(d);
     }
     return NULL;
