@@ -253,7 +253,8 @@ static size_t take_header(char *data, size_t size, size_t n, void *arg)
     if (mdm_str_ieq(name, SIGNATURE_HEADER)) {
         note_signature(a, value);
     } else if (mdm_str_ieq(name, "Content-Encoding")) {
-        a->encoded = value.n > 0 && !mdm_str_ieq(value, "identity");
+        a->encoded = a->encoded ||
+                     (value.n > 0 && !mdm_str_ieq(value, "identity"));
     }
     return size * n;
 }

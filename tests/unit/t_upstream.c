@@ -327,6 +327,8 @@ static void test_statuses(void **state)
         {"HTTP/1.1 500 Internal\r\n", MDM_EUNAVAIL},
         {"HTTP/1.1 503 Busy\r\n", MDM_EUNAVAIL},
         {"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n", MDM_EUNAVAIL},
+        {"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n"
+         "Content-Encoding: identity\r\n", MDM_EUNAVAIL},
         {"HTTP/1.1 200 OK\r\ncontent-encoding: identity\r\n", MDM_OK},
     };
     world_t *w = *state;
