@@ -331,6 +331,7 @@ typedef struct state {
     bool stop;
     bool retire;
     int64_t stop_by_us;
+    bool hurry;
 } state_t;
 
 static state_t read_state(mdm_dispatch_t *d)
@@ -348,6 +349,7 @@ static state_t read_state(mdm_dispatch_t *d)
     s.stop = d->stop;
     s.retire = d->retire || d->stop;
     s.stop_by_us = d->stop_by_us;
+    s.hurry = d->hurry;
     (void)pthread_mutex_unlock(&d->mutex);
     return s;
 }
@@ -475,8 +477,8 @@ static void *run(void *arg)
         }
         woken = wait(d, wait_until(d, s.retire, mono));
     }
-    /* Not worth a wait when the process is to end at once. */
-    if (d->store_opened && mdm_mono_us(NULL) < s.stop_by_us) {
+    /* A store that is held by somebody would have to be waited for. */
+    if (d->store_opened && !s.hurry) {
         flush_seen(d);
     }
     return NULL;
@@ -565,6 +567,7 @@ void mdm_dispatch_join(mdm_dispatch_t *d, int64_t grace_us)
     }
     (void)pthread_mutex_lock(&d->mutex);
     d->stop = true;
+    d->hurry = grace_us <= 0;
     if (d->stop_by_us == 0 || by < d->stop_by_us) {
         d->stop_by_us = by;
     }

@@ -52,7 +52,8 @@ void mdm_dispatch_seen(mdm_dispatch_t *dispatch, int64_t eid, int64_t at_us);
  * at once.  Any thread. */
 void mdm_dispatch_retire(mdm_dispatch_t *dispatch);
 /* Ends the thread as mdm_dispatch_stop() does, but leaves the object to those
- * who may still call wake and seen.  Once more does nothing. */
+ * who may still call wake and seen.  Once more does nothing.  Without any
+ * grace those who were seen last are not written. */
 void mdm_dispatch_join(mdm_dispatch_t *dispatch, int64_t grace_us);
 /* Ends the thread: waits at most grace_us for answers in flight, gives claims
  * back, writes what it knows; then frees.  Sets *dispatch to NULL. */

@@ -65,6 +65,7 @@ struct mdm_dispatch {
     bool retire;
     bool stop;
     int64_t stop_by_us;
+    bool hurry; /* there is no time to write anything more */
     struct {
         int64_t eid;
         int64_t at_us;
