@@ -496,15 +496,17 @@ static bool is_signed(const mdm_upstream_t *u, const answer_t *answer)
                              (mdm_str_t){(const char *)ours, sizeof(ours)});
 }
 
-/* A complete answer: is it one that may reach the device?  A 404 makes the
- * device drop a declaration, so it has to be signed like a 200. */
+/* A complete answer: is it one that may reach the device?  A 404 passes as it
+ * is, as servers make it in places that know no key; but not with a signature
+ * that is wrong. */
 static mdm_rc judge(const mdm_upstream_t *u, long status,
                     const answer_t *answer, mdm_err_t *err)
 {
     if (status != 200 && status != 404) {
         return mdm_err_set(err, MDM_EUNAVAIL, 0, "it answered %ld", status);
     }
-    if (u->config.hmac_key.s != NULL && !is_signed(u, answer)) {
+    if (u->config.hmac_key.s != NULL &&
+        (status == 200 || answer->nsignatures > 0) && !is_signed(u, answer)) {
         return mdm_err_set(err, MDM_EUNAVAIL, 0,
                            "its answer has %s " SIGNATURE_HEADER,
                            answer->nsignatures == 0 ? "no" : "a wrong");

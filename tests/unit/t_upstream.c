@@ -434,8 +434,8 @@ static void test_no_digest(void **state)
     assert_int_equal(call(w), MDM_OK);
 }
 
-/* A 404 drops a declaration: not from anybody.  And where a signature may
- * stand. */
+/* A 404 passes without a signature, not with a wrong one.  And where a
+ * signature may stand. */
 static void test_signed_404(void **state)
 {
     world_t *w = *state;
@@ -445,6 +445,12 @@ static void test_signed_404(void **state)
     w->config.hmac_key = MDM_STR(KEY);
     open_upstream(w);
     reply(w, "HTTP/1.1 404 Not Found\r\n", "");
+    assert_int_equal(call(w), MDM_ENOTFOUND);
+    mac("x", text);
+    (void)snprintf(head, sizeof(head),
+                   "HTTP/1.1 404 Not Found\r\nX-Hmac-Signature: %s\r\n",
+                   text);
+    reply(w, head, "");
     assert_int_equal(call(w), MDM_EUNAVAIL);
     mac("", text);
     (void)snprintf(head, sizeof(head),
@@ -455,7 +461,7 @@ static void test_signed_404(void **state)
     /* One before an interim answer, or behind the body, is none. */
     (void)snprintf(head, sizeof(head),
                    "HTTP/1.1 103 Early\r\nX-Hmac-Signature: %s\r\n\r\n"
-                   "HTTP/1.1 404 Not Found\r\n",
+                   "HTTP/1.1 200 OK\r\n",
                    text);
     reply(w, head, "");
     assert_int_equal(call(w), MDM_EUNAVAIL);
