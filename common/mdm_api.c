@@ -32,6 +32,8 @@ static const struct {
      mdm_api_pushcert_get},
     {"v1/pushcert", PUT, "GET, PUT", MDM_MAY_ADMIN,
      mdm_api_pushcert_put},
+    {"v1/pushcert/resume", POST, "POST", MDM_MAY_ADMIN,
+     mdm_api_pushcert_resume},
     {"v1/enrollments", GET, "GET", MDM_MAY_READ,
      mdm_api_enrollment_list},
     {"v1/enrollments/*", GET, "GET", MDM_MAY_READ,

@@ -42,6 +42,7 @@ mdm_api_fn mdm_api_enrollment_list;
 mdm_api_fn mdm_api_enrollment_get;
 mdm_api_fn mdm_api_pushcert_put;
 mdm_api_fn mdm_api_pushcert_get;
+mdm_api_fn mdm_api_pushcert_resume;
 
 /* The queue of one enrolment (mdm_api_queue.c). */
 mdm_api_fn mdm_api_queue_list;

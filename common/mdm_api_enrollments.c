@@ -34,6 +34,8 @@ static const char *token_name(mdm_token_state_t state)
         return "good";
     case MDM_TOKEN_DEAD:
         return "dead";
+    case MDM_TOKEN_FOREIGN:
+        return "foreign";
     }
     return "unknown";
 }
@@ -44,6 +46,10 @@ static json_t *push_json(const mdm_enrollment_t *e)
 
     json_object_set_new(json, "token",
                         json_string(token_name(e->token_state)));
+    json_object_set_new(json, "state",
+                        json_string(mdm_push_state_name(e->push_state)));
+    json_object_set_new(json, "given_up_at",
+                        mdm_api_time(e->push_given_up_at));
     json_object_set_new(json, "next_attempt", mdm_api_time(e->push_due_at));
     json_object_set_new(json, "attempts", json_integer(e->push_attempts));
     json_object_set_new(json, "last_sent", mdm_api_time(e->push_last_at));
@@ -144,6 +150,28 @@ static mdm_rc read_type(mdm_api_call_t *call, int *type_r, mdm_err_t *err)
                        mdm_channel_type_name(MDM_CHANNEL_DEVICE));
 }
 
+static mdm_rc read_push_state(mdm_api_call_t *call, int *state_r,
+                              mdm_err_t *err)
+{
+    mdm_str_t value;
+    int i;
+    mdm_rc rc = mdm_api_query(call, "push", &value, err);
+
+    *state_r = -1;
+    if (rc != MDM_OK || value.s == NULL) {
+        return rc;
+    }
+    for (i = 0; i < (int)MDM_PUSH_STATES; i++) {
+        if (mdm_str_is(value, mdm_push_state_name((mdm_push_state_t)i))) {
+            *state_r = i;
+            return MDM_OK;
+        }
+    }
+    return mdm_err_set(err, MDM_EINVAL, 0,
+                       "push is a state that a list shows, such as %s",
+                       mdm_push_state_name(MDM_PUSH_STATE_GIVEN_UP));
+}
+
 static mdm_rc read_filter(mdm_api_call_t *call, mdm_enrollment_filter_t *f,
                           mdm_err_t *err)
 {
@@ -160,6 +188,9 @@ static mdm_rc read_filter(mdm_api_call_t *call, mdm_enrollment_filter_t *f,
     }
     if (rc == MDM_OK) {
         rc = read_type(call, &f->type, err);
+    }
+    if (rc == MDM_OK) {
+        rc = read_push_state(call, &f->push, err);
     }
     if (rc == MDM_OK) {
         rc = mdm_api_query(call, "enabled", &value, err);
@@ -250,18 +281,13 @@ mdm_rc mdm_api_enrollment_get(mdm_api_call_t *call, mdm_err_t *err)
 
 /* ---- push certificates -------------------------------------------------- */
 
-static mdm_rc reply_cert(mdm_api_call_t *call, mdm_str_t topic,
-                         int64_t not_after_us, mdm_str_t suspended,
-                         mdm_err_t *err)
+static json_t *cert_json(mdm_str_t topic, int64_t not_after_us)
 {
     json_t *json = json_object();
 
     json_object_set_new(json, "topic", mdm_api_string(topic));
     json_object_set_new(json, "not_after", mdm_api_time(not_after_us));
-    if (suspended.s != NULL) {
-        json_object_set_new(json, "suspended", mdm_api_string(suspended));
-    }
-    return mdm_api_reply(call, 200, json, err);
+    return json;
 }
 
 mdm_rc mdm_api_pushcert_put(mdm_api_call_t *call, mdm_err_t *err)
@@ -300,13 +326,15 @@ mdm_rc mdm_api_pushcert_put(mdm_api_call_t *call, mdm_err_t *err)
                     MDM_STR_ARG(pair.topic));
         mdm_api_note(call, "stored push certificate", pair.topic);
     }
-    return reply_cert(call, pair.topic, pair.not_after_us, MDM_STR_NONE, err);
+    return mdm_api_reply(call, 200, cert_json(pair.topic, pair.not_after_us),
+                         err);
 }
 
 typedef struct cert_job {
     mdm_arena_t *arena;
     mdm_str_t topic;
     mdm_pushcert_row_t row;
+    bool resumed;
 } cert_job_t;
 
 static mdm_rc read_cert(mdm_tx_t *tx, void *arg, mdm_err_t *err)
@@ -316,22 +344,71 @@ static mdm_rc read_cert(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     return mdm_store_pushcert_get(tx, job->topic, job->arena, &job->row, err);
 }
 
+static mdm_rc read_topic(mdm_api_call_t *call, mdm_str_t *topic_r,
+                         mdm_err_t *err)
+{
+    mdm_rc rc = mdm_api_query(call, "topic", topic_r, err);
+
+    return rc == MDM_OK && topic_r->n == 0
+               ? mdm_err_set(err, MDM_EINVAL, 0,
+                             "say which: ?topic=com.apple.mgmt....")
+               : rc;
+}
+
 mdm_rc mdm_api_pushcert_get(mdm_api_call_t *call, mdm_err_t *err)
 {
     cert_job_t job = {.arena = call->arena};
+    json_t *json;
     mdm_rc rc;
 
-    rc = mdm_api_query(call, "topic", &job.topic, err);
-    if (rc == MDM_OK && job.topic.n == 0) {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "say which: ?topic=com.apple.mgmt....");
-    }
+    rc = read_topic(call, &job.topic, err);
     if (rc == MDM_OK) {
         rc = mdm_store_read(call->server->store, read_cert, &job, err);
     }
     if (rc != MDM_OK) {
         return rc;
     }
-    return reply_cert(call, job.row.topic, job.row.not_after_us,
-                      job.row.suspended, err);
+    json = cert_json(job.row.topic, job.row.not_after_us);
+    json_object_set_new(json, "accepted_at",
+                        mdm_api_time(job.row.accepted_at));
+    if (job.row.suspended.s != NULL) {
+        json_object_set_new(json, "suspended",
+                            mdm_api_string(job.row.suspended));
+        json_object_set_new(json, "suspended_at",
+                            mdm_api_time(job.row.suspended_at));
+    }
+    return mdm_api_reply(call, 200, json, err);
+}
+
+static mdm_rc resume_cert(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    cert_job_t *job = arg;
+    mdm_rc rc = read_cert(tx, job, err);
+
+    return rc == MDM_OK ? mdm_store_pushcert_resume(tx, job->topic,
+                                                    &job->resumed, err)
+                        : rc;
+}
+
+mdm_rc mdm_api_pushcert_resume(mdm_api_call_t *call, mdm_err_t *err)
+{
+    cert_job_t job = {.arena = call->arena};
+    mdm_rc rc;
+
+    rc = read_topic(call, &job.topic, err);
+    if (rc == MDM_OK) {
+        rc = mdm_store_write(call->server->store, resume_cert, &job, err);
+    }
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    if (job.resumed) {
+        mdm_dispatch_wake(call->server->dispatch);
+        mdm_api_note(call, "resumed the pushes of", job.topic);
+    }
+    return mdm_api_reply(call, 200,
+                         json_pack("{s:o, s:b}", "topic",
+                                   mdm_api_string(job.topic), "resumed",
+                                   job.resumed ? 1 : 0),
+                         err);
 }

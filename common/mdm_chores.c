@@ -155,6 +155,132 @@ static mdm_rc old_commands(mdm_slice_t *slice, mdm_err_t *err)
     return rc;
 }
 
+/* ---- devices that have not come for long -------------------------------- */
+
+/* Every device has a time at which it is looked at: when it would have been
+ * silent for as long as the setting says, which its coming does not move, so
+ * that it costs nothing.  Looking then finds out, and sets the next time. */
+
+static mdm_rc find_silent(mdm_tx_t *tx, mdm_slice_t *slice,
+                          mdm_arena_t *arena, mdm_silent_t *rows, size_t *n_r,
+                          mdm_err_t *err)
+{
+    size_t more = 0;
+    mdm_rc rc;
+
+    rc = mdm_store_silent_get(tx, 0, slice->now_us, slice->limit, arena, rows,
+                              n_r, err);
+    if (rc == MDM_OK && *n_r < slice->limit) {
+        /* Written under a longer setting, or another clock. */
+        rc = mdm_store_silent_get(
+            tx, slice->now_us + 2 * slice->config->push_silent_us, INT64_MAX,
+            slice->limit - *n_r, arena, rows + *n_r, &more, err);
+        *n_r += more;
+    }
+    return rc;
+}
+
+static mdm_rc wake_silent(mdm_tx_t *tx, const mdm_slice_t *slice,
+                          const mdm_silent_t *s, mdm_err_t *err)
+{
+    char apns_id[MDM_UUID_SIZE];
+    int64_t due = 0;
+    bool found;
+    mdm_rc rc;
+
+    /* One that waits, is under way, or is planned while commands wait, does
+     * the same. */
+    rc = mdm_store_push_get(tx, s->eid, &found, &due, err);
+    return rc == MDM_OK && due == 0
+               ? mdm_store_push_mark(tx, s->eid, s->topic, slice->now_us,
+                                     apns_id, err)
+               : rc;
+}
+
+/* Up to a quarter of the time, unlike other devices' and other times'. */
+static int64_t silent_jitter(const mdm_slice_t *slice, int64_t eid)
+{
+    uint64_t h = ((uint64_t)eid ^ ((uint64_t)slice->now_us << 20)) *
+                 UINT64_C(0x9e3779b97f4a7c15);
+
+    return slice->config->push_silent_us / 4 * (int64_t)(h >> 54) / 1024;
+}
+
+static mdm_rc visit_silent(mdm_tx_t *tx, const mdm_slice_t *slice,
+                           const mdm_silent_t *s, mdm_err_t *err)
+{
+    int64_t time = slice->config->push_silent_us;
+    int64_t jitter = silent_jitter(slice, s->eid);
+    int64_t next = slice->now_us + time + jitter;
+    mdm_rc rc = MDM_OK;
+
+    if (s->last_seen > slice->now_us - time) {
+        if (s->last_seen < slice->now_us) {
+            next = s->last_seen + time + jitter;
+        }
+    } else if (s->silent_at == 0 || s->silent_at > slice->now_us) {
+        /* All of a fleet may come to this at once: spread them. */
+        next = slice->now_us + jitter + 1;
+    } else {
+        rc = wake_silent(tx, slice, s, err);
+    }
+    return rc == MDM_OK ? mdm_store_silent_set(tx, s->eid, next, err) : rc;
+}
+
+static mdm_rc is_silent(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_slice_t one = *slice;
+    mdm_silent_t row;
+    size_t n = 0;
+    mdm_rc rc;
+
+    if (arena == NULL) {
+        return mdm_err_nomem(err);
+    }
+    one.limit = 1;
+    rc = find_silent(tx, &one, arena, &row, &n, err);
+    slice->more = n > 0;
+    mdm_arena_free(&arena);
+    return rc;
+}
+
+static mdm_rc visit(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_silent_t *rows = NULL;
+    size_t n = 0;
+    size_t i;
+    mdm_rc rc;
+
+    if (arena != NULL) {
+        rows = mdm_arena_alloc(arena, slice->limit * sizeof(*rows));
+    }
+    rc = rows != NULL ? find_silent(tx, slice, arena, rows, &n, err)
+                      : mdm_err_nomem(err);
+    for (i = 0; rc == MDM_OK && i < n; i++) {
+        rc = visit_silent(tx, slice, &rows[i], err);
+    }
+    slice->more = n == slice->limit;
+    mdm_arena_free(&arena);
+    return rc;
+}
+
+static mdm_rc silent_devices(mdm_slice_t *slice, mdm_err_t *err)
+{
+    mdm_rc rc;
+
+    if (slice->config->push_silent_us == 0) {
+        return MDM_OK;
+    }
+    rc = mdm_store_read(slice->config->store, is_silent, slice, err);
+    return rc == MDM_OK && slice->more
+               ? mdm_store_write(slice->config->store, visit, slice, err)
+               : rc;
+}
+
 /* ---- all ---------------------------------------------------------------- */
 
 static const struct {
@@ -164,6 +290,7 @@ static const struct {
 } table[] = {
     {"expired commands", 5 * MDM_SEC, expire_commands},
     {"a new secret key", 5 * MDM_SEC, reseal},
+    {"silent devices", 5 * MDM_SEC, silent_devices},
     {"old results", 30 * MDM_SEC, old_results},
     {"old commands", 300 * MDM_SEC, old_commands},
 };

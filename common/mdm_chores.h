@@ -21,6 +21,7 @@ typedef struct mdm_chores_config {
     mdm_store_t *store;
     const mdm_log_t *log;
     int64_t result_retention_us; /* 0: for ever */
+    int64_t push_silent_us;      /* 0: silent devices are left alone */
 } mdm_chores_config_t;
 
 /* One call of a chore's function. */

@@ -111,6 +111,8 @@ struct mdm_config {
     int64_t push_timeout_us;
     uint32_t push_concurrency;
     mdm_push_policy_t push_policy;
+    uint32_t push_rate;     /* pushes a second of a topic; 0: no limit */
+    int64_t push_silent_us; /* 0: silent devices are left alone */
     bool push_topic_change;
     int64_t lease_life_us;
     int64_t command_life_us;     /* 0: for ever */

@@ -126,7 +126,7 @@ mdm_rc mdm_config_apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
     const int64_t day = 86400 * MDM_SEC;
     mdm_str_t text;
     uint64_t n = 0;
-    mdm_rc rc;
+    mdm_rc rc = MDM_OK;
 
     switch (id) {
     case MDM_DIRECTIVE_PUSH:
@@ -158,6 +158,15 @@ mdm_rc mdm_config_apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_PUSH_REPEAT:
         return mdm_config_time_or_off(argv[0], 60 * MDM_SEC, 30 * day,
                                       &c->push_policy.repeat_us, err);
+    case MDM_DIRECTIVE_PUSH_SILENT:
+        return mdm_config_time_or_off(argv[0], 3600 * MDM_SEC, 365 * day,
+                                      &c->push_silent_us, err);
+    case MDM_DIRECTIVE_PUSH_RATE:
+        if (!mdm_str_ieq(mdm_str_from(argv[0]), "off")) {
+            rc = mdm_config_number(argv[0], 1, 100000, &n, err);
+        }
+        c->push_rate = (uint32_t)n;
+        return rc;
     default:
         return mdm_config_flag(argv[0], &c->push_topic_change, err);
     }

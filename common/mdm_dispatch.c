@@ -174,6 +174,7 @@ static mdm_topic_t *find_topic(mdm_dispatch_t *d, mdm_str_t name)
         return NULL;
     }
     t->dispatch = d;
+    t->bucket.rate = d->config.push_rate;
     memcpy(t->name, name.s, name.n);
     d->topics[d->ntopics++] = t;
     return t;
@@ -200,8 +201,7 @@ static bool look_at_certs(mdm_dispatch_t *d)
     for (i = 0; ok && i < job->n; i++) {
         t = find_topic(d, job->rows[i].topic);
         if (t != NULL) {
-            t->suspended = job->rows[i].suspended.s != NULL;
-            mdm_topic_renew(t, job->rows[i].version);
+            mdm_topic_set(t, &job->rows[i]);
         }
     }
     if (job != NULL) {
@@ -277,9 +277,7 @@ static bool should_look(mdm_dispatch_t *d, bool woken, int64_t mono)
     }
     look = woken || version != d->version || mono >= d->look_at_us;
     for (i = 0; i < d->ntopics; i++) {
-        look = look || (!d->topics[i]->suspended &&
-                        d->topics[i]->next_due_us <= wall &&
-                        mono >= d->topics[i]->connect_at_us);
+        look = look || mdm_topic_wants(d->topics[i], wall, mono);
     }
     d->version = version;
     return look;
@@ -492,12 +490,7 @@ static void free_dispatch(mdm_dispatch_t *d)
 
     for (i = 0; i < d->ntopics; i++) {
         mdm_topic_close(d->topics[i], "this process stops");
-        while (d->topics[i]->ended != NULL) {
-            mdm_flight_t *f = d->topics[i]->ended;
-
-            d->topics[i]->ended = f->next;
-            free(f);
-        }
+        mdm_topic_drop_ended(d->topics[i], d->topics[i]->nended);
         free(d->topics[i]);
     }
     if (d->wake_fd >= 0) {

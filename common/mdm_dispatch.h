@@ -32,6 +32,9 @@ typedef struct mdm_dispatch_config {
     int64_t push_expiration_us;
     int64_t push_timeout_us;
     uint32_t push_concurrency;
+    uint32_t push_rate; /* pushes a second of a topic; 0: no limit */
+    int64_t spare_idle_us; /* a connection beside the first is closed when it
+                            * was idle for so long; 0: five minutes */
     mdm_push_policy_t policy;
     int64_t lease_life_us;
     const mdm_keypair_t *const *file_certs;

@@ -1,7 +1,8 @@
 /*
- * mdm_dispatch_int.h - between mdm_dispatch.c (the thread and its loop) and
- * mdm_dispatch_topic.c (connections and pushes of one topic).  Dispatcher
- * thread only.
+ * mdm_dispatch_int.h - between mdm_dispatch.c (the thread and its loop),
+ * mdm_dispatch_topic.c (pushes of one topic: claims, answers, how many
+ * connections) and mdm_dispatch_session.c (one connection, and the set of
+ * them).  Dispatcher thread only.
  */
 #ifndef MDM_DISPATCH_INT_H
 #define MDM_DISPATCH_INT_H
@@ -14,7 +15,8 @@
 #include "mdm_dispatch.h"
 
 #define MDM_TOPICS_MAX 64
-#define MDM_SESSIONS_MAX 4 /* of one topic: one at work, others draining */
+#define MDM_SESSIONS_MAX 8 /* of one topic, with those that drain ... */
+#define MDM_SESSIONS_WORK 4 /* ... and of these, at work */
 
 /* One connection to APNs with the HTTP/2 session on it. */
 typedef struct mdm_session {
@@ -25,6 +27,7 @@ typedef struct mdm_session {
     int64_t version; /* of the push certificate it uses */
     bool draining;   /* takes no new pushes */
     bool announced;  /* "connected" was logged */
+    int64_t used_us; /* monotonic: opened, or last given a push */
     bool more_to_read;
     char out[16384]; /* taken from apns, not yet written */
     size_t out_len;
@@ -35,11 +38,12 @@ typedef struct mdm_session {
 typedef struct mdm_flight {
     struct mdm_flight *next; /* list of those ended, or free */
     struct mdm_topic *topic;
-    int64_t eid;
+    mdm_push_from_t from;
     int64_t attempts;
-    int64_t token_at;
     int64_t version; /* of the certificate it was sent with */
     mdm_apns_outcome_t outcome;
+    bool judged;
+    mdm_push_judgement_t judgement;
 } mdm_flight_t;
 
 typedef struct mdm_topic {
@@ -47,13 +51,26 @@ typedef struct mdm_topic {
     char name[MDM_TOPIC_MAX + 1];
     int64_t version;
     bool suspended;
-    bool present; /* found by the last look at the certificates */
+    bool trusted;         /* a push was accepted under this version */
+    bool accepted_known;  /* and when that was stands in the store */
+    bool accepted_unsaved;
+    mdm_push_run_t run;
+    mdm_push_run_t accused; /* the run that suspends the topic */
     mdm_session_t *sessions[MDM_SESSIONS_MAX];
     int64_t next_due_us;    /* wall time of the earliest due push */
     int64_t connect_at_us;  /* monotonic: not before */
     int64_t connect_failures;
+    struct {
+        int64_t since_us; /* monotonic: due pushes find no room; 0: they do */
+        int64_t accepted; /* answers since then */
+        int64_t refused;
+    } full;
+    int64_t spare_at_us; /* monotonic: no further connection before */
+    mdm_push_bucket_t bucket;
+    int64_t ready_at_us; /* monotonic: what waits for the rate; 0: nothing */
     mdm_log_limit_t connect_limit;
-    mdm_flight_t *ended; /* outcomes not yet written to the store */
+    mdm_flight_t *ended; /* outcomes not yet written, the first one first */
+    mdm_flight_t *last_ended;
     size_t nended;
 } mdm_topic_t;
 
@@ -93,6 +110,15 @@ uint32_t mdm_dispatch_dice(mdm_dispatch_t *d);
 /* Logs a store fault, at most one line a minute. */
 void mdm_dispatch_store_fault(mdm_dispatch_t *d, const mdm_err_t *err);
 
+/* One more outcome; takes the flight over. */
+void mdm_topic_ended(mdm_topic_t *topic, mdm_flight_t *flight);
+/* Frees outcomes from the first on. */
+void mdm_topic_drop_ended(mdm_topic_t *topic, size_t n);
+/* What the store says of the topic's certificate. */
+void mdm_topic_set(mdm_topic_t *topic, const mdm_pushcert_row_t *row);
+/* Is there a reason to look at its due pushes? */
+bool mdm_topic_wants(const mdm_topic_t *topic, int64_t wall_us,
+                     int64_t mono_us);
 /* Claims and submits what is due, connects where needed. */
 void mdm_topic_pump(mdm_topic_t *topic, int64_t mono_us);
 /* Moves bytes and deadlines of all sessions; `fds` as filled before. */
@@ -104,6 +130,14 @@ nfds_t mdm_topic_poll(const mdm_topic_t *topic, struct pollfd *fds,
                       int64_t *until_us);
 /* The certificate changed: sessions of other versions drain. */
 void mdm_topic_renew(mdm_topic_t *topic, int64_t version);
+/* Starts a new connection in a free place, unless it is too early. */
+void mdm_topic_connect(mdm_topic_t *topic, int64_t mono_us);
+/* Sessions at work, of which *opening_r are not connected yet. */
+size_t mdm_topic_working(const mdm_topic_t *topic, size_t *opening_r);
+/* The first open session with room; NULL: none.  *room_r: of all. */
+mdm_session_t *mdm_topic_room(const mdm_topic_t *topic, uint64_t *room_r);
+/* " (3 more such lines held back)", or nothing. */
+const char *mdm_dispatch_held(uint64_t held, char dst[64]);
 size_t mdm_topic_in_flight(const mdm_topic_t *topic);
 /* Ends all sessions; open pushes become outcomes. */
 void mdm_topic_close(mdm_topic_t *topic, const char *why);

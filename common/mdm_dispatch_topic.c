@@ -1,9 +1,11 @@
 /*
- * mdm_dispatch_topic.c - connections and pushes of one push topic.
+ * mdm_dispatch_topic.c - the pushes of one push topic: claiming and sending
+ * them, writing their answers down, and how many connections they need.
  *
- * One connection is at work; those of a former certificate, or told to go
- * away, drain beside it.  Pushes are claimed from the store only as far as
- * the connection has room for them.  Dispatcher thread only.
+ * Pushes are claimed from the store only as far as the connections have room
+ * for them.  Answers are judged once, in the order in which they came, and
+ * then written in one transaction, which is repeated should it fail.
+ * Dispatcher thread only.
  */
 #include "mdm_dispatch_int.h"
 
@@ -13,125 +15,67 @@
 
 #include "mdm_str.h"
 
-#define CONNECT_TIMEOUT_US (10 * MDM_SEC)
-#define CONNECT_MIN_US MDM_SEC
-#define CONNECT_MAX_US (300 * MDM_SEC)
-#define PING_IDLE_US (600 * MDM_SEC)
-#define PING_TIMEOUT_US (15 * MDM_SEC)
 #define CLAIM_MAX 200
 #define CLAIM_SPARE_US (60 * MDM_SEC)
 #define FLUSH_MAX 500
-#define READ_ROUNDS 32
+/* A further connection is opened when all were full for so long, with pushes
+ * waiting behind them that would take longer than that at the speed so far. */
+#define FULL_US MDM_SEC
+#define AHEAD_US (5 * MDM_SEC)
+#define BACKLOG_MAX 100000
 
 static mdm_str_t topic_str(const mdm_topic_t *t)
 {
     return mdm_str_from(t->name);
 }
 
+/* ---- what the store says ------------------------------------------------ */
+
+void mdm_topic_set(mdm_topic_t *t, const mdm_pushcert_row_t *row)
+{
+    bool suspended = row->suspended.s != NULL;
+
+    if (row->version != t->version) {
+        t->accepted_unsaved = false;
+        memset(&t->run, 0, sizeof(t->run));
+        memset(&t->accused, 0, sizeof(t->accused));
+    }
+    if (t->suspended && !suspended) {
+        mdm_log_msg(t->dispatch->config.log, MDM_LOG_NOTICE,
+                    MDM_MSG_PUSH_TOPIC_RESUMED,
+                    "pushes of the topic %s go out again", t->name);
+        memset(&t->run, 0, sizeof(t->run));
+    }
+    t->suspended = suspended;
+    t->trusted = row->trusted || t->accepted_unsaved;
+    t->accepted_known = row->accepted_at > 0;
+    mdm_topic_renew(t, row->version);
+}
+
+bool mdm_topic_wants(const mdm_topic_t *t, int64_t wall, int64_t mono)
+{
+    size_t opening;
+
+    return !t->suspended && t->next_due_us <= wall &&
+           mono >= t->ready_at_us &&
+           (mono >= t->connect_at_us || mdm_topic_working(t, &opening) > 0);
+}
+
 /* ---- outcomes ----------------------------------------------------------- */
 
-static void on_outcome(void *ctx, const mdm_apns_outcome_t *outcome)
+void mdm_topic_ended(mdm_topic_t *t, mdm_flight_t *flight)
 {
-    mdm_flight_t *flight = (mdm_flight_t *)(uintptr_t)outcome->tag;
-    mdm_topic_t *t = ((mdm_session_t *)ctx)->topic;
-
-    flight->outcome = *outcome;
-    flight->next = t->ended;
-    t->ended = flight;
+    flight->next = NULL;
+    if (t->last_ended != NULL) {
+        t->last_ended->next = flight;
+    } else {
+        t->ended = flight;
+    }
+    t->last_ended = flight;
     t->nended++;
 }
 
-/* " (3 more such lines held back)", or nothing. */
-static const char *held_text(uint64_t held, char dst[64])
-{
-    dst[0] = '\0';
-    if (held > 0) {
-        (void)snprintf(dst, 64, " (%llu more such lines held back)",
-                       (unsigned long long)held);
-    }
-    return dst;
-}
-
-static void log_rejected(mdm_topic_t *t, const mdm_flight_t *f,
-                         const mdm_push_judgement_t *j)
-{
-    mdm_dispatch_t *d = t->dispatch;
-    char text[64];
-    uint64_t held;
-
-    if (!j->alarm ||
-        !mdm_log_limit_pass(&d->reject_limit, mdm_mono_us(NULL), 60 * MDM_SEC,
-                            &held)) {
-        return;
-    }
-    mdm_log_msg(d->config.log, MDM_LOG_WARNING,
-                j->verdict == MDM_PUSH_TOKEN_DEAD ? MDM_MSG_PUSH_TOKEN_DEAD
-                                                  : MDM_MSG_PUSH_REJECTED,
-                "a push (apns-id %s) was refused for good: status %d %s%s",
-                f->outcome.id, f->outcome.status, f->outcome.reason,
-                held_text(held, text));
-}
-
-typedef struct flush_job {
-    mdm_topic_t *topic;
-    mdm_flight_t *first;
-    size_t n;
-    int64_t now_us;
-    bool suspended_now;
-    const mdm_flight_t *suspended_by;
-} flush_job_t;
-
-static mdm_rc finish_one(mdm_tx_t *tx, flush_job_t *job, mdm_flight_t *f,
-                         mdm_err_t *err)
-{
-    mdm_dispatch_t *d = job->topic->dispatch;
-    mdm_push_judgement_t j =
-        mdm_push_judge(&f->outcome, f->attempts, f->token_at,
-                       &d->config.policy, mdm_dispatch_dice(d));
-    mdm_push_finish_t finish = {.eid = f->eid,
-                                .verdict = j.verdict,
-                                .status = f->outcome.status,
-                                .reason = mdm_str_from(f->outcome.reason),
-                                .retry_at_us = job->now_us + j.delay_us,
-                                .repeat_at_us = j.repeat_us > 0
-                                                    ? job->now_us + j.repeat_us
-                                                    : 0,
-                                .token_at = f->token_at};
-    bool changed = false;
-    mdm_rc rc;
-
-    rc = mdm_store_push_finish(tx, &finish, mdm_str_from(d->holder),
-                               job->now_us, err);
-    if (rc == MDM_OK && j.suspend_topic) {
-        rc = mdm_store_pushcert_suspend(tx, topic_str(job->topic), f->version,
-                                        mdm_str_from(f->outcome.reason),
-                                        &changed, err);
-        if (changed) {
-            job->suspended_now = true;
-            job->suspended_by = f;
-        }
-    }
-    if (j.working) {
-        job->topic->connect_failures = 0;
-    }
-    log_rejected(job->topic, f, &j);
-    return rc;
-}
-
-static mdm_rc finish_all(mdm_tx_t *tx, void *arg, mdm_err_t *err)
-{
-    flush_job_t *job = arg;
-    mdm_flight_t *f = job->first;
-    mdm_rc rc = MDM_OK;
-    size_t i;
-
-    for (i = 0; rc == MDM_OK && f != NULL && i < job->n; i++, f = f->next) {
-        rc = finish_one(tx, job, f, err);
-    }
-    return rc;
-}
-
-static void drop_ended(mdm_topic_t *t, size_t n)
+void mdm_topic_drop_ended(mdm_topic_t *t, size_t n)
 {
     mdm_flight_t *f;
 
@@ -141,18 +85,191 @@ static void drop_ended(mdm_topic_t *t, size_t n)
         t->nended--;
         free(f);
     }
+    if (t->ended == NULL) {
+        t->last_ended = NULL;
+    }
+}
+
+static void judge(mdm_topic_t *t, mdm_flight_t *f)
+{
+    mdm_dispatch_t *d = t->dispatch;
+    mdm_push_judgement_t j =
+        mdm_push_judge(&f->outcome, f->attempts, f->from.token_at_us,
+                       &d->config.policy, mdm_dispatch_dice(d));
+
+    if (f->version != t->version && j.verdict == MDM_PUSH_TOKEN_FOREIGN) {
+        /* A former certificate proves nothing: once more with the new one. */
+        j.verdict = MDM_PUSH_RETRY;
+        j.alarm = false;
+    } else if (f->version == t->version) {
+        mdm_push_weigh(&j, &t->run, &f->from, t->trusted);
+    }
+    if (j.suspend_topic && t->run.devices >= MDM_PUSH_RUN_DEVICES) {
+        t->accused = t->run;
+        memset(&t->run, 0, sizeof(t->run));
+    }
+    if (j.working) {
+        t->connect_failures = 0;
+    }
+    if (f->outcome.kind == MDM_APNS_ANSWERED && f->outcome.status != 0) {
+        t->full.accepted += j.accepted ? 1 : 0;
+        t->full.refused += j.accepted ? 0 : 1;
+    }
+    f->judgement = j;
+    f->judged = true;
+}
+
+/* Those that were accepted come first, whatever the order: they show that the
+ * certificate works. */
+static void judge_all(mdm_topic_t *t)
+{
+    mdm_flight_t *f;
+
+    for (f = t->ended; f != NULL; f = f->next) {
+        if (!f->judged && f->version == t->version &&
+            f->outcome.kind == MDM_APNS_ANSWERED && f->outcome.status == 200) {
+            t->accepted_unsaved = t->accepted_unsaved || t->suspended ||
+                                  !t->accepted_known;
+            t->trusted = true;
+        }
+    }
+    for (f = t->ended; f != NULL; f = f->next) {
+        if (!f->judged) {
+            judge(t, f);
+        }
+    }
+}
+
+static void log_rejected(mdm_topic_t *t, const mdm_flight_t *f)
+{
+    const mdm_push_judgement_t *j = &f->judgement;
+    mdm_dispatch_t *d = t->dispatch;
+    mdm_msg_t id = MDM_MSG_PUSH_REJECTED;
+    char text[64];
+    uint64_t held;
+
+    if (!j->alarm ||
+        !mdm_log_limit_pass(&d->reject_limit, mdm_mono_us(NULL), 60 * MDM_SEC,
+                            &held)) {
+        return;
+    }
+    if (j->verdict == MDM_PUSH_TOKEN_DEAD) {
+        id = MDM_MSG_PUSH_TOKEN_DEAD;
+    } else if (j->verdict == MDM_PUSH_TOKEN_FOREIGN) {
+        id = MDM_MSG_PUSH_TOKEN_FOREIGN;
+    }
+    mdm_log_msg(d->config.log, MDM_LOG_WARNING, id,
+                "a push (apns-id %s) was refused for good: status %d %s%s",
+                f->outcome.id, f->outcome.status, f->outcome.reason,
+                mdm_dispatch_held(held, text));
+}
+
+typedef struct flush_job {
+    mdm_topic_t *topic;
+    mdm_flight_t *first;
+    size_t n;
+    int64_t now_us;
+    const mdm_flight_t *suspended_by;
+} flush_job_t;
+
+/* The tokens that were marked on the way to a suspension are not to blame. */
+static mdm_rc acquit(mdm_tx_t *tx, const flush_job_t *job, mdm_err_t *err)
+{
+    const mdm_push_run_t *run = &job->topic->accused;
+    mdm_rc rc = MDM_OK;
+    size_t i;
+
+    for (i = 0; rc == MDM_OK && i < run->n; i++) {
+        rc = mdm_store_push_revive(tx, run->of[i].eid, run->of[i].token_at_us,
+                                   topic_str(job->topic), job->now_us, err);
+    }
+    return rc;
+}
+
+static mdm_rc suspend(mdm_tx_t *tx, flush_job_t *job, const mdm_flight_t *f,
+                      mdm_err_t *err)
+{
+    mdm_pushcert_row_t row = {.topic = topic_str(job->topic),
+                              .version = f->version,
+                              .suspended = mdm_str_from(f->outcome.reason),
+                              .suspended_at = job->now_us};
+    bool changed = false;
+    mdm_rc rc;
+
+    rc = mdm_store_pushcert_suspend(tx, &row, &changed, err);
+    if (rc == MDM_OK && changed) {
+        job->suspended_by = f;
+        rc = acquit(tx, job, err);
+    }
+    return rc;
+}
+
+static mdm_rc finish_one(mdm_tx_t *tx, flush_job_t *job, const mdm_flight_t *f,
+                         mdm_err_t *err)
+{
+    const mdm_push_judgement_t *j = &f->judgement;
+    mdm_push_finish_t finish = {.eid = f->from.eid,
+                                .verdict = j->verdict,
+                                .status = f->outcome.status,
+                                .reason = mdm_str_from(f->outcome.reason),
+                                .retry_at_us = job->now_us + j->delay_us,
+                                .repeat_at_us =
+                                    j->repeat_us > 0
+                                        ? job->now_us + j->repeat_us
+                                        : 0,
+                                .token_at = f->from.token_at_us,
+                                .given_up = j->given_up};
+    mdm_rc rc;
+
+    rc = mdm_store_push_finish(tx, &finish,
+                               mdm_str_from(job->topic->dispatch->holder),
+                               job->now_us, err);
+    return rc == MDM_OK && j->suspend_topic ? suspend(tx, job, f, err) : rc;
+}
+
+static mdm_rc finish_all(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    flush_job_t *job = arg;
+    mdm_topic_t *t = job->topic;
+    const mdm_flight_t *f = job->first;
+    mdm_rc rc = MDM_OK;
+    size_t i;
+
+    if (t->accepted_unsaved) {
+        rc = mdm_store_pushcert_accepted(tx, topic_str(t), t->version,
+                                         MDM_STR(MDM_PUSH_FOREIGN_REASON),
+                                         job->now_us, err);
+    }
+    for (i = 0; rc == MDM_OK && f != NULL && i < job->n; i++, f = f->next) {
+        rc = finish_one(tx, job, f, err);
+    }
+    return rc;
+}
+
+static void log_suspended(mdm_topic_t *t, const mdm_flight_t *f)
+{
+    t->suspended = true;
+    t->ready_at_us = 0;
+    mdm_log_msg(t->dispatch->config.log, MDM_LOG_ERROR,
+                MDM_MSG_PUSH_TOPIC_SUSPENDED,
+                "APNs refuses the topic %s: status %d %s; its pushes wait",
+                t->name, f->outcome.status, f->outcome.reason);
 }
 
 void mdm_topic_flush(mdm_topic_t *t)
 {
     mdm_dispatch_t *d = t->dispatch;
     flush_job_t job = {.topic = t};
+    const mdm_flight_t *f;
     mdm_err_t err;
+    size_t i;
 
+    judge_all(t);
     while (t->ended != NULL) {
         job.first = t->ended;
         job.n = t->nended < FLUSH_MAX ? t->nended : FLUSH_MAX;
         job.now_us = mdm_wall_us(NULL);
+        job.suspended_by = NULL;
         if (mdm_store_write(d->config.store, finish_all, &job, &err) !=
             MDM_OK) {
             /* Kept for the next round; should this process die, the claims
@@ -160,171 +277,16 @@ void mdm_topic_flush(mdm_topic_t *t)
             mdm_dispatch_store_fault(d, &err);
             return;
         }
-        if (job.suspended_now) {
-            t->suspended = true;
-            mdm_log_msg(d->config.log, MDM_LOG_ERROR,
-                        MDM_MSG_PUSH_TOPIC_SUSPENDED,
-                        "APNs refuses the topic %s: status %d %s; its pushes "
-                        "wait",
-                        t->name, job.suspended_by->outcome.status,
-                        job.suspended_by->outcome.reason);
-            job.suspended_now = false;
+        t->accepted_known = t->accepted_known || t->accepted_unsaved;
+        t->accepted_unsaved = false;
+        if (job.suspended_by != NULL) {
+            t->accused.n = 0;
+            log_suspended(t, job.suspended_by);
         }
-        drop_ended(t, job.n);
-    }
-}
-
-/* ---- sessions ----------------------------------------------------------- */
-
-static void end_session(mdm_topic_t *t, size_t i, const char *why)
-{
-    mdm_session_t *s = t->sessions[i];
-
-    t->sessions[i] = NULL;
-    mdm_apns_free(&s->apns, why);
-    mdm_conn_free(&s->conn);
-    mdm_conn_tls_free(&s->tls);
-    free(s);
-}
-
-static void fail_session(mdm_topic_t *t, size_t i, const mdm_err_t *err)
-{
-    mdm_dispatch_t *d = t->dispatch;
-    int64_t mono = mdm_mono_us(NULL);
-    bool was_open = t->sessions[i]->announced;
-    char text[64];
-    uint64_t held;
-
-    if (!t->sessions[i]->draining) {
-        t->connect_at_us =
-            mono + mdm_push_backoff(CONNECT_MIN_US, CONNECT_MAX_US,
-                                    t->connect_failures, mdm_dispatch_dice(d));
-        t->connect_failures++;
-    }
-    if (was_open) {
-        mdm_log_info(d->config.log, "connection to APNs for %s ended: %s",
-                     t->name, err->text);
-    } else if (mdm_log_limit_pass(&t->connect_limit, mono, 60 * MDM_SEC,
-                                  &held)) {
-        mdm_log_msg(d->config.log, MDM_LOG_ERROR, MDM_MSG_PUSH_CONNECT_FAILED,
-                    "cannot connect to %s:%u for %s: %s%s",
-                    d->config.push_host, (unsigned)d->config.push_port,
-                    t->name, err->text, held_text(held, text));
-    }
-    end_session(t, i, err->text);
-}
-
-typedef struct cert_job {
-    mdm_topic_t *topic;
-    mdm_arena_t *arena;
-    mdm_pushcert_row_t row;
-} cert_job_t;
-
-static mdm_rc read_cert(mdm_tx_t *tx, void *arg, mdm_err_t *err)
-{
-    cert_job_t *job = arg;
-
-    return mdm_store_pushcert_get(tx, topic_str(job->topic), job->arena,
-                                  &job->row, err);
-}
-
-static mdm_rc load_tls(mdm_topic_t *t, mdm_session_t *s, mdm_err_t *err)
-{
-    cert_job_t job = {.topic = t};
-    mdm_rc rc;
-
-    job.arena = mdm_arena_new(true);
-    if (job.arena == NULL) {
-        return mdm_err_nomem(err);
-    }
-    rc = mdm_store_read(t->dispatch->config.store, read_cert, &job, err);
-    if (rc == MDM_OK) {
-        s->version = job.row.version;
-        rc = mdm_conn_tls_new(job.row.cert_pem, job.row.key_pem,
-                              t->dispatch->config.push_ca_file, &s->tls, err);
-    }
-    mdm_arena_free(&job.arena);
-    return rc;
-}
-
-static mdm_rc open_session(mdm_topic_t *t, mdm_session_t *s, int64_t mono,
-                           mdm_err_t *err)
-{
-    const mdm_dispatch_config_t *c = &t->dispatch->config;
-    mdm_apns_config_t config = {.authority = c->push_host,
-                                .max_streams = c->push_concurrency,
-                                .answer_timeout_us = c->push_timeout_us,
-                                .ping_idle_us = PING_IDLE_US,
-                                .ping_timeout_us = PING_TIMEOUT_US,
-                                .outcome = on_outcome,
-                                .ctx = s};
-    char authority[320];
-    mdm_rc rc;
-
-    if (c->push_port != 443) {
-        (void)snprintf(authority, sizeof(authority), "%s:%u", c->push_host,
-                       (unsigned)c->push_port);
-        config.authority = authority;
-    }
-    rc = load_tls(t, s, err);
-    if (rc == MDM_OK) {
-        rc = mdm_conn_new(c->push_host, c->push_port, s->tls,
-                          CONNECT_TIMEOUT_US, mono, &s->conn, err);
-    }
-    if (rc == MDM_OK) {
-        rc = mdm_apns_new(&config, mono, &s->apns, err);
-    }
-    return rc;
-}
-
-/* Starts a new connection in a free place. */
-static void connect_topic(mdm_topic_t *t, int64_t mono)
-{
-    mdm_session_t *s;
-    mdm_err_t err;
-    size_t i;
-
-    for (i = 0; i < MDM_SESSIONS_MAX && t->sessions[i] != NULL; i++) {
-    }
-    if (i == MDM_SESSIONS_MAX || mono < t->connect_at_us) {
-        return;
-    }
-    s = calloc(1, sizeof(*s));
-    if (s == NULL) {
-        t->connect_at_us = mono + MDM_SEC;
-        return;
-    }
-    s->topic = t;
-    t->sessions[i] = s;
-    if (open_session(t, s, mono, &err) != MDM_OK) {
-        fail_session(t, i, &err);
-    }
-}
-
-static mdm_session_t *working_session(const mdm_topic_t *t)
-{
-    size_t i;
-
-    for (i = 0; i < MDM_SESSIONS_MAX; i++) {
-        if (t->sessions[i] != NULL && !t->sessions[i]->draining) {
-            return t->sessions[i];
+        for (f = t->ended, i = 0; i < job.n; f = f->next, i++) {
+            log_rejected(t, f);
         }
-    }
-    return NULL;
-}
-
-void mdm_topic_renew(mdm_topic_t *t, int64_t version)
-{
-    size_t i;
-
-    t->version = version;
-    for (i = 0; i < MDM_SESSIONS_MAX; i++) {
-        if (t->sessions[i] != NULL && t->sessions[i]->version != version &&
-            !t->sessions[i]->draining) {
-            t->sessions[i]->draining = true;
-            t->connect_at_us = 0;
-            t->connect_failures = 0;
-        }
+        mdm_topic_drop_ended(t, job.n);
     }
 }
 
@@ -358,28 +320,26 @@ static void end_unsent(mdm_flight_t *f, mdm_apns_kind_t kind, int status,
     f->outcome.status = status;
     (void)snprintf(f->outcome.reason, sizeof(f->outcome.reason), "%.63s",
                    reason);
-    f->next = f->topic->ended;
-    f->topic->ended = f;
-    f->topic->nended++;
+    mdm_topic_ended(f->topic, f);
 }
 
-static void send_one(mdm_session_t *s, const mdm_claim_t *c, int64_t now_us,
+static void send_one(mdm_topic_t *t, const mdm_claim_t *c, int64_t now_us,
                      int64_t mono)
 {
-    mdm_topic_t *t = s->topic;
+    uint64_t room;
+    mdm_session_t *s = mdm_topic_room(t, &room);
     mdm_flight_t *f = calloc(1, sizeof(*f));
     mdm_apns_push_t push = {.token = c->token, .topic = topic_str(t)};
     mdm_err_t err;
-    mdm_rc rc;
+    mdm_rc rc = MDM_EBUSY;
 
     if (f == NULL) {
         return; /* the claim runs out and the push is repeated */
     }
     f->topic = t;
-    f->eid = c->eid;
+    f->from = (mdm_push_from_t){c->eid, c->device_eid, c->token_at};
     f->attempts = c->attempts;
-    f->token_at = c->token_at;
-    f->version = s->version;
+    f->version = s != NULL ? s->version : t->version;
     if (!c->pushable) {
         /* 0: APNs was not asked; the next TokenUpdate makes it due again. */
         end_unsent(f, MDM_APNS_ANSWERED, 0, "NoToken");
@@ -391,11 +351,16 @@ static void send_one(mdm_session_t *s, const mdm_claim_t *c, int64_t now_us,
     push.expiration_s =
         (now_us + t->dispatch->config.push_expiration_us) / MDM_SEC;
     memcpy(push.id, c->apns_id, sizeof(push.id));
-    rc = mdm_apns_submit(s->apns, &push, mono, &err);
+    if (s != NULL) {
+        rc = mdm_apns_submit(s->apns, &push, mono, &err);
+    }
     if (rc == MDM_EINVAL) {
         end_unsent(f, MDM_APNS_ANSWERED, 0, err.text);
     } else if (rc != MDM_OK) {
         end_unsent(f, MDM_APNS_UNSENT, 0, "no room");
+    } else {
+        s->used_us = mono;
+        mdm_push_bucket_take(&t->bucket, 1);
     }
 }
 
@@ -406,11 +371,10 @@ static mdm_rc next_due(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     return mdm_store_push_next_due(tx, topic_str(t), &t->next_due_us, err);
 }
 
-static bool claim_and_send(mdm_session_t *s, int64_t mono)
+/* Claims up to `limit`, of which there is room, and sends them. */
+static bool claim_and_send(mdm_topic_t *t, uint64_t limit, int64_t mono)
 {
-    mdm_topic_t *t = s->topic;
     claim_job_t *job = calloc(1, sizeof(*job));
-    uint32_t room = mdm_apns_room(s->apns);
     bool more = false;
     mdm_err_t err;
     size_t i;
@@ -418,7 +382,7 @@ static bool claim_and_send(mdm_session_t *s, int64_t mono)
     if (job != NULL) {
         job->topic = t;
         job->now_us = mdm_wall_us(NULL);
-        job->limit = room < CLAIM_MAX ? room : CLAIM_MAX;
+        job->limit = limit < CLAIM_MAX ? (size_t)limit : CLAIM_MAX;
         job->arena = mdm_arena_new(true);
     }
     if (job == NULL || job->arena == NULL) {
@@ -428,7 +392,7 @@ static bool claim_and_send(mdm_session_t *s, int64_t mono)
     if (mdm_store_write(t->dispatch->config.store, claim, job, &err) ==
         MDM_OK) {
         for (i = 0; i < job->n; i++) {
-            send_one(s, &job->claims[i], job->now_us, mono);
+            send_one(t, &job->claims[i], job->now_us, mono);
         }
         more = job->n == job->limit;
     } else {
@@ -439,223 +403,122 @@ static bool claim_and_send(mdm_session_t *s, int64_t mono)
     return more;
 }
 
-void mdm_topic_pump(mdm_topic_t *t, int64_t mono)
+/* As many as there is room and time for; *slow_r: it was the rate that ended
+ * it. */
+static void send_due(mdm_topic_t *t, int64_t mono, bool *slow_r)
 {
-    mdm_store_t *store = t->dispatch->config.store;
-    mdm_session_t *s;
-    mdm_err_t err;
+    uint64_t room;
+    uint32_t rate;
     bool more = true;
 
-    if (t->suspended) {
-        return;
-    }
-    if (mdm_store_read(store, next_due, t, &err) != MDM_OK) {
-        mdm_dispatch_store_fault(t->dispatch, &err);
-        return;
-    }
-    if (t->next_due_us > mdm_wall_us(NULL)) {
-        return;
-    }
-    s = working_session(t);
-    if (s == NULL) {
-        connect_topic(t, mono);
-        s = working_session(t);
-    }
-    if (s == NULL || mdm_conn_state(s->conn) != MDM_CONN_OPEN) {
-        return;
-    }
-    while (more && mdm_apns_room(s->apns) > 0) {
-        more = claim_and_send(s, mono);
-    }
-    if (mdm_store_read(store, next_due, t, &err) != MDM_OK) {
-        mdm_dispatch_store_fault(t->dispatch, &err);
+    *slow_r = false;
+    t->ready_at_us = 0;
+    while (more && mdm_topic_room(t, &room) != NULL) {
+        rate = mdm_push_bucket_room(&t->bucket, mono);
+        if (rate == 0) {
+            t->ready_at_us = mdm_push_bucket_next(&t->bucket);
+            *slow_r = true;
+            return;
+        }
+        more = claim_and_send(t, room < rate ? room : rate, mono);
     }
 }
 
-/* ---- moving bytes ------------------------------------------------------- */
+/* ---- how many connections ----------------------------------------------- */
 
-static mdm_rc write_out(mdm_session_t *s, mdm_err_t *err)
+typedef struct backlog_job {
+    mdm_topic_t *topic;
+    int64_t n;
+    bool more;
+} backlog_job_t;
+
+static mdm_rc is_backlog(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    size_t n;
-    mdm_rc rc;
+    backlog_job_t *job = arg;
 
-    for (;;) {
-        if (s->out_pos == s->out_len) {
-            s->out_pos = 0;
-            rc = mdm_apns_take(s->apns, s->out, sizeof(s->out), &s->out_len,
-                               err);
-            if (rc != MDM_OK || s->out_len == 0) {
-                return rc;
-            }
-        }
-        rc = mdm_conn_write(s->conn, s->out + s->out_pos,
-                            s->out_len - s->out_pos, &n, err);
-        if (rc == MDM_EAGAIN) {
-            return MDM_OK;
-        }
-        if (rc != MDM_OK) {
-            return rc;
-        }
-        s->out_pos += n;
-    }
+    return mdm_store_push_backlog(tx, topic_str(job->topic),
+                                  mdm_wall_us(NULL), job->n, &job->more, err);
 }
 
-/* A peer that never stops sending must not keep the thread from its other
- * duties; what is left is read in the next round, without a wait. */
-static mdm_rc read_in(mdm_session_t *s, int64_t mono, mdm_err_t *err)
+/* All connections are full.  Is another one worth it?  Not where APNs answers
+ * nothing, or refuses most: it may have lowered the number of streams to slow
+ * us down. */
+static bool is_burst(mdm_topic_t *t, int64_t mono)
 {
-    char buf[16384];
-    size_t n;
-    mdm_rc rc;
-    int i;
-
-    s->more_to_read = false;
-    for (i = 0; i < READ_ROUNDS; i++) {
-        rc = mdm_conn_read(s->conn, buf, sizeof(buf), &n, err);
-        if (rc == MDM_EAGAIN) {
-            return MDM_OK;
-        }
-        if (rc == MDM_OK) {
-            rc = mdm_apns_feed(s->apns, buf, n, mono, err);
-        }
-        if (rc != MDM_OK) {
-            return rc;
-        }
-    }
-    s->more_to_read = true;
-    return MDM_OK;
-}
-
-static void announce(mdm_session_t *s)
-{
-    mdm_topic_t *t = s->topic;
-
-    if (!s->announced && mdm_apns_ready(s->apns)) {
-        s->announced = true;
-        mdm_log_msg(t->dispatch->config.log, MDM_LOG_NOTICE,
-                    MDM_MSG_PUSH_CONNECTED, "connected to %s:%u for %s",
-                    t->dispatch->config.push_host,
-                    (unsigned)t->dispatch->config.push_port, t->name);
-    }
-    if (!s->draining && mdm_apns_going_away(s->apns)) {
-        s->draining = true;
-        mdm_log_msg(t->dispatch->config.log, MDM_LOG_NOTICE,
-                    MDM_MSG_PUSH_GOAWAY,
-                    "APNs ends the connection for %s: \"%s\"; open pushes "
-                    "finish or are repeated",
-                    t->name, mdm_apns_goaway_reason(s->apns));
-        t->connect_at_us =
-            mdm_mono_us(NULL) +
-            mdm_push_backoff(CONNECT_MIN_US / 4, CONNECT_MAX_US,
-                             t->connect_failures,
-                             mdm_dispatch_dice(t->dispatch));
-        t->connect_failures++;
-    }
-}
-
-static mdm_rc step_session(mdm_session_t *s, int64_t mono, mdm_err_t *err)
-{
-    mdm_rc rc = MDM_OK;
-
-    if (mdm_conn_state(s->conn) != MDM_CONN_OPEN) {
-        rc = mdm_conn_step(s->conn, mono, err);
-        if (rc != MDM_OK || mdm_conn_state(s->conn) != MDM_CONN_OPEN) {
-            return rc;
-        }
-    }
-    rc = read_in(s, mono, err);
-    if (rc == MDM_OK) {
-        rc = mdm_apns_tick(s->apns, mono, err);
-    }
-    announce(s);
-    if (rc == MDM_OK) {
-        rc = write_out(s, err);
-    }
-    return rc;
-}
-
-void mdm_topic_step(mdm_topic_t *t, int64_t mono)
-{
-    mdm_session_t *s;
+    backlog_job_t job = {.topic = t};
+    int64_t passed = mono - t->full.since_us;
     mdm_err_t err;
-    size_t i;
 
-    for (i = 0; i < MDM_SESSIONS_MAX; i++) {
-        s = t->sessions[i];
-        if (s == NULL) {
-            continue;
-        }
-        mdm_err_clear(&err);
-        if (step_session(s, mono, &err) != MDM_OK) {
-            fail_session(t, i, &err);
-        } else if (s->draining && mdm_apns_in_flight(s->apns) == 0) {
-            end_session(t, i, "drained");
-        }
+    if (t->full.since_us == 0) {
+        t->full.since_us = mono;
+        t->full.accepted = 0;
+        t->full.refused = 0;
+        return false;
+    }
+    if (passed < FULL_US || t->full.accepted == 0) {
+        return false;
+    }
+    t->full.since_us = 0; /* whatever comes of it, measure anew */
+    if (t->full.accepted < t->full.refused) {
+        return false;
+    }
+    job.n = t->full.accepted * AHEAD_US / passed;
+    job.n = job.n < BACKLOG_MAX ? job.n : BACKLOG_MAX;
+    if (mdm_store_read(t->dispatch->config.store, is_backlog, &job, &err) !=
+        MDM_OK) {
+        mdm_dispatch_store_fault(t->dispatch, &err);
+        return false;
+    }
+    return job.more;
+}
+
+static void add_connection(mdm_topic_t *t, int64_t mono)
+{
+    size_t opening;
+    size_t n = mdm_topic_working(t, &opening);
+
+    if (n > 0 && n < MDM_SESSIONS_WORK && opening == 0 &&
+        mono >= t->spare_at_us && mono >= t->connect_at_us &&
+        is_burst(t, mono)) {
+        mdm_log_info(t->dispatch->config.log,
+                     "more pushes of %s are due than %zu connection%s can "
+                     "take: opening another one",
+                     t->name, n, n == 1 ? "" : "s");
+        mdm_topic_connect(t, mono);
     }
 }
 
-nfds_t mdm_topic_poll(const mdm_topic_t *t, struct pollfd *fds,
-                      int64_t *until_us)
+/* ---- both --------------------------------------------------------------- */
+
+static bool is_due(mdm_topic_t *t)
 {
-    const mdm_session_t *s;
-    int64_t deadline;
-    nfds_t n = 0;
-    bool want;
-    size_t i;
-
-    for (i = 0; i < MDM_SESSIONS_MAX; i++) {
-        s = t->sessions[i];
-        if (s == NULL) {
-            continue;
-        }
-        want = s->out_pos < s->out_len || mdm_apns_wants_write(s->apns);
-        fds[n].fd = mdm_conn_fd(s->conn);
-        fds[n].events = mdm_conn_events(s->conn, want);
-        fds[n].revents = 0;
-        n++;
-        deadline = mdm_conn_state(s->conn) == MDM_CONN_OPEN
-                       ? mdm_apns_deadline(s->apns)
-                       : mdm_conn_deadline(s->conn);
-        if (s->more_to_read) {
-            deadline = 0;
-        }
-        if (deadline < *until_us) {
-            *until_us = deadline;
-        }
-    }
-    return n;
-}
-
-size_t mdm_topic_in_flight(const mdm_topic_t *t)
-{
-    size_t n = 0;
-    size_t i;
-
-    for (i = 0; i < MDM_SESSIONS_MAX; i++) {
-        if (t->sessions[i] != NULL) {
-            n += mdm_apns_in_flight(t->sessions[i]->apns);
-        }
-    }
-    return n;
-}
-
-void mdm_topic_close(mdm_topic_t *t, const char *why)
-{
-    mdm_session_t *s;
     mdm_err_t err;
-    size_t i;
 
-    for (i = 0; i < MDM_SESSIONS_MAX; i++) {
-        s = t->sessions[i];
-        if (s == NULL) {
-            continue;
-        }
-        if (mdm_conn_state(s->conn) == MDM_CONN_OPEN) {
-            mdm_apns_shutdown(s->apns);
-            if (write_out(s, &err) != MDM_OK) {
-                mdm_log_debug(t->dispatch->config.log, "%s", err.text);
-            }
-        }
-        end_session(t, i, why);
+    if (mdm_store_read(t->dispatch->config.store, next_due, t, &err) !=
+        MDM_OK) {
+        mdm_dispatch_store_fault(t->dispatch, &err);
+        return false;
+    }
+    return t->next_due_us <= mdm_wall_us(NULL);
+}
+
+void mdm_topic_pump(mdm_topic_t *t, int64_t mono)
+{
+    size_t opening;
+    uint64_t room;
+    bool slow = false;
+
+    if (t->suspended || !is_due(t)) {
+        t->full.since_us = 0;
+        return;
+    }
+    if (mdm_topic_working(t, &opening) == 0) {
+        mdm_topic_connect(t, mono);
+    }
+    send_due(t, mono, &slow);
+    if (is_due(t) && !slow && mdm_topic_room(t, &room) == NULL) {
+        add_connection(t, mono);
+    } else {
+        t->full.since_us = 0;
     }
 }

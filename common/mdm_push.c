@@ -16,6 +16,7 @@ typedef enum action {
     AT_ONCE,  /* it was not processed: soon again */
     DEAD,     /* the device token is worthless */
     GONE,     /* the same, if it is not newer than the time stamp */
+    FOREIGN,  /* the token is another topic's, or the certificate is */
     SUSPEND   /* certificate or topic refused: stop the topic */
 } action_t;
 
@@ -27,8 +28,7 @@ static const struct {
 } table[] = {
     {200, NULL, DONE},
     {400, "BadDeviceToken", DEAD},
-    /* The device chose the token: one of them must not stop the others. */
-    {400, "DeviceTokenNotForTopic", GIVE_UP},
+    {400, MDM_PUSH_FOREIGN_REASON, FOREIGN},
     {400, "TopicDisallowed", SUSPEND},
     {400, "BadTopic", SUSPEND},
     {400, "MissingTopic", SUSPEND},
@@ -98,13 +98,19 @@ mdm_push_judgement_t mdm_push_judge(const mdm_apns_outcome_t *outcome,
                 action != SUSPEND;
     switch (action) {
     case DONE:
+        j.accepted = true;
         j.repeat_us = repeat_pause(policy, dice);
         break;
     case GIVE_UP:
+        j.given_up = true;
+        j.alarm = true;
+        break;
+    case FOREIGN:
+        j.verdict = MDM_PUSH_TOKEN_FOREIGN;
         j.alarm = true;
         break;
     case DEAD:
-    case GONE:
+    case GONE: /* is settled above */
         j.verdict = MDM_PUSH_TOKEN_DEAD;
         j.alarm = true;
         break;
@@ -131,7 +137,86 @@ mdm_push_judgement_t mdm_push_judge(const mdm_apns_outcome_t *outcome,
         attempts >= ATTEMPTS_MAX) {
         j.verdict = MDM_PUSH_DONE;
         j.repeat_us = repeat_pause(policy, dice);
+        j.given_up = true;
         j.alarm = true;
     }
     return j;
+}
+
+/* ---- one device or all of the topic ------------------------------------- */
+
+static void add_to_run(mdm_push_run_t *run, const mdm_push_from_t *from)
+{
+    size_t same = 0;
+    size_t i;
+
+    for (i = 0; i < run->n; i++) {
+        if (run->of[i].eid == from->eid) {
+            run->of[i] = *from;
+            return;
+        }
+        same += run->of[i].device_eid == from->device_eid ? 1U : 0U;
+    }
+    if (same < MDM_PUSH_RUN_EACH && run->n < MDM_ARRAY_LEN(run->of)) {
+        run->of[run->n++] = *from;
+        run->devices += same == 0 ? 1U : 0U;
+    }
+}
+
+void mdm_push_weigh(mdm_push_judgement_t *j, mdm_push_run_t *run,
+                    const mdm_push_from_t *from, bool trusted)
+{
+    if (j->accepted) {
+        run->n = 0;
+        run->devices = 0;
+    }
+    if (j->verdict != MDM_PUSH_TOKEN_FOREIGN) {
+        return;
+    }
+    if (trusted) {
+        add_to_run(run, from);
+    }
+    if (!trusted || run->devices >= MDM_PUSH_RUN_DEVICES) {
+        j->verdict = MDM_PUSH_RETRY; /* goes out once the topic works again */
+        j->suspend_topic = true;
+        j->alarm = false;
+        j->working = false;
+    }
+}
+
+/* ---- how fast ----------------------------------------------------------- */
+
+uint32_t mdm_push_bucket_room(mdm_push_bucket_t *b, int64_t mono_us)
+{
+    int64_t full = (int64_t)b->rate * MDM_SEC;
+    int64_t passed = mono_us - b->at_us;
+
+    if (b->rate == 0) {
+        return UINT32_MAX;
+    }
+    if (b->at_us == 0 || passed >= MDM_SEC) {
+        b->level = full;
+    } else if (passed > 0) {
+        b->level += passed * (int64_t)b->rate;
+        b->level = b->level < full ? b->level : full;
+    }
+    b->at_us = mono_us;
+    return (uint32_t)(b->level / MDM_SEC);
+}
+
+void mdm_push_bucket_take(mdm_push_bucket_t *b, uint32_t n)
+{
+    if (b->rate != 0) {
+        b->level -= (int64_t)n * MDM_SEC;
+    }
+}
+
+int64_t mdm_push_bucket_next(const mdm_push_bucket_t *b)
+{
+    int64_t some = (int64_t)(b->rate / 20 + 1) * MDM_SEC;
+
+    if (b->rate == 0 || b->level >= some) {
+        return b->at_us;
+    }
+    return b->at_us + (some - b->level) / (int64_t)b->rate + 1;
 }

@@ -53,12 +53,14 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
         .push_expiration_us = c->push_expiration_us,
         .push_timeout_us = c->push_timeout_us,
         .push_concurrency = c->push_concurrency,
+        .push_rate = c->push_rate,
         .policy = c->push_policy,
         .lease_life_us = c->lease_life_us,
         .file_certs = c->push_certs,
         .nfile_certs = c->npush_certs,
         .topic_change = c->push_topic_change,
-        .chores = {.result_retention_us = c->result_retention_us},
+        .chores = {.result_retention_us = c->result_retention_us,
+                   .push_silent_us = c->push_silent_us},
     };
 
     return mdm_dispatch_start(&config, &s->dispatch, err);

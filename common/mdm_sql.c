@@ -13,11 +13,12 @@
     "state < 3 AND not_before <= ?2 AND (expires = 0 OR expires > ?2)"
 
 /* A push that the device's own coming makes needless: due, being repeated
- * after a fault, or under way and not known to be needless.  Not one that is
- * to go out later: it must not turn an idle poll into a write. */
+ * after a fault, given up, or under way and not known to be needless.  Not
+ * one that is to go out later: it must not turn an idle poll into a write. */
 #define PUSH_PENDING                                                          \
     "((p.due_at IS NOT NULL AND (p.due_at <= ?2 OR p.attempts > 0)) OR"       \
-    " (p.claimed_by IS NOT NULL AND p.sent_generation >= 0))"
+    " (p.claimed_by IS NOT NULL AND p.sent_generation >= 0) OR"               \
+    " p.given_up_at > 0)"
 /* When to push again by ourselves: at `at` (NULL: never) for commands that
  * wait now, and when the next one may be delivered; NULL where nothing waits
  * or the device cannot be woken or was told to leave. */
@@ -57,16 +58,23 @@ static const char *const statements[MDM_SQL_COUNT] = {
     " e.disabled_at, e.last_seen, p.due_at, p.attempts, p.last_at,"           \
     " p.last_status, p.last_reason, p.apns_id, d.id, d.blocked_at,"           \
     " d.told_at, e.unlock_token_s IS NOT NULL,"                               \
-    " e.bootstrap_token_s IS NOT NULL"                                        \
-    " FROM enrollment e LEFT JOIN push p ON p.eid = e.eid"                    \
-    " LEFT JOIN enrollment d ON d.eid = e.device_eid"
-    [MDM_SQL_ENROLLMENT_GET] =
-        "SELECT " ENROLLMENT_COLUMNS " WHERE e.id = ?1",
-    [MDM_SQL_ENROLLMENT_LIST] = "SELECT " ENROLLMENT_COLUMNS
-                                " WHERE e.eid > ?1 ORDER BY e.eid LIMIT ?2",
-    [MDM_SQL_ENROLLMENT_BY_SERIAL] =
-        "SELECT " ENROLLMENT_COLUMNS
+    " e.bootstrap_token_s IS NOT NULL, p.claimed_by IS NOT NULL,"             \
+    " p.given_up_at, c.topic IS NOT NULL, c.suspended IS NOT NULL"
+#define ENROLLMENT_MORE                                                       \
+    " LEFT JOIN enrollment d ON d.eid = e.device_eid"                         \
+    " LEFT JOIN pushcert c ON c.topic = e.topic"
+#define ENROLLMENT_ROWS                                                       \
+    "SELECT " ENROLLMENT_COLUMNS " FROM enrollment e"                         \
+    " LEFT JOIN push p ON p.eid = e.eid" ENROLLMENT_MORE
+    [MDM_SQL_ENROLLMENT_GET] = ENROLLMENT_ROWS " WHERE e.id = ?1",
+    [MDM_SQL_ENROLLMENT_LIST] =
+        ENROLLMENT_ROWS " WHERE e.eid > ?1 ORDER BY e.eid LIMIT ?2",
+    [MDM_SQL_ENROLLMENT_BY_SERIAL] = ENROLLMENT_ROWS
         " WHERE e.serial_number = ?3 AND e.eid > ?1 ORDER BY e.eid LIMIT ?2",
+    [MDM_SQL_ENROLLMENT_GIVEN_UP] =
+        "SELECT " ENROLLMENT_COLUMNS " FROM push p"
+        " JOIN enrollment e ON e.eid = p.eid" ENROLLMENT_MORE
+        " WHERE p.given_up_at > 0 AND p.eid > ?1 ORDER BY p.eid LIMIT ?2",
     [MDM_SQL_ENROLLMENT_ADD] =
         "INSERT INTO enrollment (id, device_eid, type, state, life,"
         " token_state, token_at, awaiting_configuration, tally, created_at,"
@@ -105,6 +113,14 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " token_state = 0, disabled_at = ?3 WHERE device_eid = ?1",
     [MDM_SQL_SEEN] = "UPDATE enrollment SET last_seen = ?2"
                      " WHERE eid = ?1 AND last_seen < ?2",
+    /* Devices that can be woken, by when they are to be looked at. */
+    [MDM_SQL_SILENT_GET] =
+        "SELECT eid, topic, last_seen, silent_at FROM enrollment"
+        " WHERE state = 1 AND token_state = 1 AND device_eid = eid"
+        " AND silent_at >= ?1 AND silent_at <= ?2"
+        " ORDER BY silent_at LIMIT ?3",
+    [MDM_SQL_SILENT_SET] =
+        "UPDATE enrollment SET silent_at = ?2 WHERE eid = ?1",
     [MDM_SQL_BLOCK] = "UPDATE enrollment SET blocked_at = ?2, told_at = 0"
                       " WHERE eid = ?1",
     [MDM_SQL_BLOCKED_GET] = "SELECT eid, told_at, product_name, os_version,"
@@ -254,7 +270,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " THEN push.due_at ELSE excluded.due_at + 900000000 END"
         " WHEN push.due_at IS NULL OR (push.attempts = 0 AND"
         " push.due_at > excluded.due_at) THEN excluded.due_at"
-        " ELSE push.due_at END,"
+        " ELSE push.due_at END, given_up_at = 0,"
         " apns_id = CASE WHEN push.due_at IS NOT NULL AND"
         " push.claimed_by IS NULL AND (push.attempts > 0 OR"
         " (push.sent_generation >= 0 AND"
@@ -267,8 +283,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
      * that of the last one where no other follows. */
     [MDM_SQL_PUSH_PLAN] =
         "UPDATE push SET due_at = " NEXT_PUSH("?2", "?3") ", attempts = 0,"
-        " topic = (SELECT topic FROM enrollment WHERE eid = ?1),"
-        " apns_id = CASE WHEN claimed_by IS NOT NULL OR"
+        " given_up_at = 0, topic = (SELECT topic FROM enrollment WHERE eid ="
+        " ?1), apns_id = CASE WHEN claimed_by IS NOT NULL OR"
         " (sent_generation >= 0 AND sent_generation <> generation)"
         " OR " NEXT_PUSH("?2", "?3") " IS NULL"
         " THEN apns_id ELSE ?4 END, sent_generation = -1 WHERE eid = ?1",
@@ -283,26 +299,29 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " WHERE eid = ?1 AND due_at IS NOT NULL AND NOT EXISTS"
         " (SELECT 1 FROM queue WHERE eid = ?1 AND state < 3)",
     [MDM_SQL_PUSH_CLEAR_DEVICE] =
-        "UPDATE push SET due_at = NULL, claimed_by = NULL, attempts = 0"
-        " WHERE eid IN (SELECT eid FROM enrollment WHERE device_eid = ?1)",
+        "UPDATE push SET due_at = NULL, claimed_by = NULL, attempts = 0,"
+        " given_up_at = 0 WHERE eid IN"
+        " (SELECT eid FROM enrollment WHERE device_eid = ?1)",
     [MDM_SQL_PUSH_NEXT_DUE] =
         "SELECT MIN(due_at) FROM push"
         " WHERE topic = ?1 AND due_at IS NOT NULL",
     /* A claim moves the due time behind the answer's time limit: a claim
      * that nobody finishes becomes due again by itself. */
     [MDM_SQL_PUSH_CLAIM] =
-        "UPDATE push SET claimed_by = ?2, due_at = ?4,"
+        "UPDATE push SET claimed_by = ?2, due_at = ?4, given_up_at = 0,"
         " sent_generation = generation WHERE eid IN"
         " (SELECT eid FROM push WHERE topic = ?1 AND due_at IS NOT NULL"
         " AND due_at <= ?3 ORDER BY due_at LIMIT ?5)"
         " RETURNING eid, apns_id, attempts",
     [MDM_SQL_PUSH_PAYLOAD] =
-        "SELECT id, token_s, magic_s, token_at, token_state, topic"
-        " FROM enrollment WHERE eid = ?1",
+        "SELECT id, token_s, magic_s, token_at, token_state, topic,"
+        " device_eid FROM enrollment WHERE eid = ?1",
     [MDM_SQL_PUSH_DONE] =
         "UPDATE push SET due_at = CASE WHEN sent_generation < 0 THEN due_at"
         " WHEN due_at IS NULL OR generation = sent_generation"
         " THEN " NEXT_PUSH("?3", "?6") " ELSE ?3 END,"
+        " given_up_at = CASE WHEN sent_generation < 0 OR"
+        " generation <> sent_generation THEN 0 ELSE ?7 END,"
         " claimed_by = NULL, attempts = 0, last_at = ?3, last_status = ?4,"
         " last_reason = ?5 WHERE eid = ?1 AND claimed_by = ?2",
     [MDM_SQL_PUSH_RETRY] =
@@ -312,9 +331,17 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " ELSE attempts + 1 END, claimed_by = NULL, last_at = ?3,"
         " last_status = ?4, last_reason = ?5"
         " WHERE eid = ?1 AND claimed_by = ?2",
-    [MDM_SQL_PUSH_TOKEN_DEAD] =
-        "UPDATE enrollment SET token_state = 2"
-        " WHERE eid = ?1 AND token_at = ?2",
+    [MDM_SQL_PUSH_BACKLOG] =
+        "SELECT 1 FROM push WHERE topic = ?1 AND due_at IS NOT NULL"
+        " AND due_at <= ?2 ORDER BY due_at LIMIT 1 OFFSET ?3",
+    [MDM_SQL_PUSH_GIVEN_UP] =
+        "SELECT COUNT(*) FROM push WHERE given_up_at > 0 AND eid > 0",
+    [MDM_SQL_PUSH_TOKEN_REFUSED] =
+        "UPDATE enrollment SET token_state = ?3"
+        " WHERE eid = ?1 AND token_at = ?2 AND token_state = 1",
+    [MDM_SQL_PUSH_TOKEN_REVIVE] =
+        "UPDATE enrollment SET token_state = 1"
+        " WHERE eid = ?1 AND token_at = ?2 AND token_state = 3",
 #define GIVE_BACK                                                             \
     "UPDATE push SET due_at = CASE WHEN due_at IS NULL OR"                    \
     " sent_generation < 0 THEN due_at ELSE ?2 END,"                           \
@@ -326,11 +353,13 @@ static const char *const statements[MDM_SQL_COUNT] = {
         GIVE_BACK " WHERE claimed_by IS NOT NULL AND claimed_by <> ?1",
     [MDM_SQL_PUSHCERT_GET] =
         "SELECT topic, cert, key_s, fingerprint, not_before, not_after,"
-        " version, suspended FROM pushcert WHERE topic = ?1",
+        " version, suspended, suspended_at, accepted_at FROM pushcert"
+        " WHERE topic = ?1",
     [MDM_SQL_PUSHCERT_KNOWN] = "SELECT 1 FROM pushcert WHERE topic = ?1",
     [MDM_SQL_PUSHCERT_LIST] =
-        "SELECT topic, not_after, version, suspended FROM pushcert"
-        " ORDER BY topic",
+        "SELECT topic, not_after, version, suspended, accepted_at"
+        " FROM pushcert ORDER BY topic",
+    /* The very same certificate again is as good as it was. */
     [MDM_SQL_PUSHCERT_SET] =
         "INSERT INTO pushcert (topic, cert, key_s, fingerprint, not_before,"
         " not_after, version, stored_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1,"
@@ -338,10 +367,25 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " key_s = excluded.key_s, fingerprint = excluded.fingerprint,"
         " not_before = excluded.not_before, not_after = excluded.not_after,"
         " version = pushcert.version + 1, stored_at = excluded.stored_at,"
-        " suspended = NULL",
+        " suspended = NULL, suspended_at = 0, accepted_at = CASE WHEN"
+        " pushcert.fingerprint = excluded.fingerprint"
+        " THEN pushcert.accepted_at END",
     [MDM_SQL_PUSHCERT_SUSPEND] =
-        "UPDATE pushcert SET suspended = ?2"
+        "UPDATE pushcert SET suspended = ?2, suspended_at = ?4"
         " WHERE topic = ?1 AND version = ?3 AND suspended IS NULL",
+    [MDM_SQL_PUSHCERT_RESUME] =
+        "UPDATE pushcert SET suspended = NULL, suspended_at = 0,"
+        " accepted_at = COALESCE(accepted_at, 0)"
+        " WHERE topic = ?1 AND suspended IS NOT NULL",
+    /* A push that was accepted is stronger than what tokens seemed to say. */
+    [MDM_SQL_PUSHCERT_ACCEPTED] =
+        "UPDATE pushcert SET accepted_at = CASE WHEN accepted_at > 0"
+        " THEN accepted_at ELSE ?3 END,"
+        " suspended_at = CASE WHEN suspended = ?4 THEN 0"
+        " ELSE suspended_at END,"
+        " suspended = CASE WHEN suspended = ?4 THEN NULL"
+        " ELSE suspended END WHERE topic = ?1 AND version = ?2"
+        " AND (accepted_at IS NULL OR accepted_at = 0 OR suspended = ?4)",
     [MDM_SQL_LEASE_GET] = "SELECT holder, expires FROM lease WHERE name = ?1",
     [MDM_SQL_LEASE_TAKE] =
         "INSERT INTO lease (name, holder, expires) VALUES (?1, ?2, ?4)"

@@ -74,13 +74,24 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
      * found at first use, 0 an ordinary identity (mdm_enroll.h).
      * queue_finished, command_created: what is too old to keep.
      * queue_history: what an enrolment was given; it leaves out active rows,
-     * or SQLite would take it for queue_active. */
+     * or SQLite would take it for queue_active.
+     * silent_at: when to look again whether the device is silent, 0 never
+     * looked.  given_up_at: its last push was given up.  accepted_at: APNs
+     * first took a push under this certificate, 0 an operator said that it
+     * will, NULL neither. */
     "ALTER TABLE enrollment ADD COLUMN blocked_at BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE enrollment ADD COLUMN told_at BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE identity ADD COLUMN renewal INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX queue_finished ON queue(finished_at) WHERE state >= 3;"
     "CREATE INDEX queue_history ON queue(eid, qid) WHERE state >= 3;"
-    "CREATE INDEX command_created ON command(created_at, cid);",
+    "CREATE INDEX command_created ON command(created_at, cid);"
+    "ALTER TABLE enrollment ADD COLUMN silent_at BIGINT NOT NULL DEFAULT 0;"
+    "CREATE INDEX enrollment_silent"
+    " ON enrollment(state, token_state, silent_at) WHERE device_eid = eid;"
+    "ALTER TABLE push ADD COLUMN given_up_at BIGINT NOT NULL DEFAULT 0;"
+    "CREATE INDEX push_given_up ON push(eid) WHERE given_up_at > 0;"
+    "ALTER TABLE pushcert ADD COLUMN accepted_at BIGINT;"
+    "ALTER TABLE pushcert ADD COLUMN suspended_at BIGINT NOT NULL DEFAULT 0;",
 };
 
 static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)

@@ -76,7 +76,8 @@ typedef enum mdm_enrollment_state {
 typedef enum mdm_token_state {
     MDM_TOKEN_NONE = 0,
     MDM_TOKEN_GOOD = 1,
-    MDM_TOKEN_DEAD = 2 /* APNs said so; a TokenUpdate brings a new one */
+    MDM_TOKEN_DEAD = 2,   /* APNs said so; a TokenUpdate brings a new one */
+    MDM_TOKEN_FOREIGN = 3 /* the same, of a token for another topic */
 } mdm_token_state_t;
 
 /* How a certificate came to its device. */
@@ -129,6 +130,22 @@ mdm_rc mdm_store_disable(mdm_tx_t *tx, int64_t device_eid, bool users_only,
 mdm_rc mdm_store_seen(mdm_tx_t *tx, int64_t eid, int64_t at_us,
                       mdm_err_t *err);
 
+/* A device that can be woken; its topic in the arena. */
+typedef struct mdm_silent {
+    int64_t eid;
+    mdm_str_t topic;
+    int64_t last_seen;
+    int64_t silent_at; /* when to look at it; 0: nobody did yet */
+} mdm_silent_t;
+
+/* Those that are to be looked at between two times, both inclusive, the
+ * earliest first; up to `limit` rows. */
+mdm_rc mdm_store_silent_get(mdm_tx_t *tx, int64_t from_us, int64_t to_us,
+                            size_t limit, mdm_arena_t *arena,
+                            mdm_silent_t *rows, size_t *n_r, mdm_err_t *err);
+mdm_rc mdm_store_silent_set(mdm_tx_t *tx, int64_t eid, int64_t at_us,
+                            mdm_err_t *err);
+
 /* Shuts a device out (at_us > 0) or lets it in again (0). */
 mdm_rc mdm_store_block(mdm_tx_t *tx, int64_t eid, int64_t at_us,
                        mdm_err_t *err);
@@ -162,6 +179,25 @@ mdm_rc mdm_store_secret_get(mdm_tx_t *tx, int64_t eid, mdm_secret_t which,
                             mdm_arena_t *arena, mdm_str_t *value_r,
                             mdm_err_t *err);
 
+/* How it stands with the pushes of an enrolment: the first that fits. */
+typedef enum mdm_push_state {
+    MDM_PUSH_STATE_NO_TOKEN,
+    MDM_PUSH_STATE_TOKEN_DEAD,
+    MDM_PUSH_STATE_TOKEN_FOREIGN,
+    MDM_PUSH_STATE_IN_FLIGHT,
+    MDM_PUSH_STATE_NO_CERTIFICATE, /* none of its topic */
+    MDM_PUSH_STATE_SUSPENDED,      /* its topic is */
+    MDM_PUSH_STATE_RETRYING,       /* failed, with another attempt to come */
+    MDM_PUSH_STATE_DUE,
+    MDM_PUSH_STATE_GIVEN_UP, /* the last one; one may be planned all the
+                              * same */
+    MDM_PUSH_STATE_PLANNED,  /* due later */
+    MDM_PUSH_STATE_IDLE
+} mdm_push_state_t;
+#define MDM_PUSH_STATES (MDM_PUSH_STATE_IDLE + 1)
+
+const char *mdm_push_state_name(mdm_push_state_t state);
+
 /* One row for people; strings in the arena. */
 typedef struct mdm_enrollment {
     int64_t eid;
@@ -190,7 +226,9 @@ typedef struct mdm_enrollment {
     bool has_unlock_token;
     bool has_bootstrap_token;
     int64_t last_seen;
+    mdm_push_state_t push_state;
     int64_t push_due_at; /* 0: none is due */
+    int64_t push_given_up_at;
     int64_t push_attempts;
     int64_t push_last_at;
     int64_t push_last_status;
@@ -213,6 +251,7 @@ typedef struct mdm_enrollment_filter {
     mdm_str_t text; /* part of id, serial, device or user name, any case */
     int enabled;    /* 1, 0 or -1 */
     int type;       /* mdm_channel_type_t or -1 */
+    int push;       /* mdm_push_state_t or -1 */
 } mdm_enrollment_filter_t;
 
 /* Up to filter->limit rows.  Looks at a bounded number of rows, so a page may
@@ -455,6 +494,7 @@ int64_t mdm_store_push_repeat(const mdm_tx_t *tx);
 /* One claimed push; strings in the arena. */
 typedef struct mdm_claim {
     int64_t eid;
+    int64_t device_eid;
     mdm_str_t id;
     mdm_str_t token;
     mdm_str_t magic;
@@ -474,9 +514,10 @@ mdm_rc mdm_store_push_claim(mdm_tx_t *tx, mdm_str_t topic, mdm_str_t holder,
                             size_t *n_r, mdm_err_t *err);
 
 typedef enum mdm_push_verdict {
-    MDM_PUSH_DONE,      /* accepted, or given up for good */
-    MDM_PUSH_RETRY,     /* due again at retry_at_us */
-    MDM_PUSH_TOKEN_DEAD /* given up; the token is marked if still the same */
+    MDM_PUSH_DONE,       /* accepted, or given up for good */
+    MDM_PUSH_RETRY,      /* due again at retry_at_us */
+    MDM_PUSH_TOKEN_DEAD, /* given up; the token is marked if still the same */
+    MDM_PUSH_TOKEN_FOREIGN /* the same, with the other mark */
 } mdm_push_verdict_t;
 
 typedef struct mdm_push_finish {
@@ -488,10 +529,20 @@ typedef struct mdm_push_finish {
     int64_t repeat_at_us; /* with MDM_PUSH_DONE: due again at this time if
                            * commands wait; 0: never */
     int64_t token_at; /* which token was pushed to */
+    bool given_up;    /* with MDM_PUSH_DONE: it was not accepted */
 } mdm_push_finish_t;
 
 mdm_rc mdm_store_push_finish(mdm_tx_t *tx, const mdm_push_finish_t *finish,
                              mdm_str_t holder, int64_t now_us, mdm_err_t *err);
+/* A token that was marked as foreign is good again, if it is still the same,
+ * and the push is due. */
+mdm_rc mdm_store_push_revive(mdm_tx_t *tx, int64_t eid, int64_t token_at,
+                             mdm_str_t topic, int64_t now_us, mdm_err_t *err);
+/* Are more than `n` pushes of a topic due? */
+mdm_rc mdm_store_push_backlog(mdm_tx_t *tx, mdm_str_t topic, int64_t now_us,
+                              int64_t n, bool *more_r, mdm_err_t *err);
+/* Of how many enrolments the last push was given up. */
+mdm_rc mdm_store_push_given_up(mdm_tx_t *tx, int64_t *n_r, mdm_err_t *err);
 /* Gives back all claims of `holder`, due at once. */
 mdm_rc mdm_store_push_release(mdm_tx_t *tx, mdm_str_t holder, int64_t now_us,
                               mdm_err_t *err);
@@ -510,6 +561,9 @@ typedef struct mdm_pushcert_row {
     int64_t not_after_us;
     int64_t version;
     mdm_str_t suspended; /* reason; absent: in use */
+    int64_t suspended_at;
+    int64_t accepted_at; /* when APNs first took a push under it; 0: never */
+    bool trusted;        /* that, or an operator said that it will */
 } mdm_pushcert_row_t;
 
 /* `arena` should wipe.  MDM_ENOTFOUND.  MDM_EINTERNAL: its key is damaged. */
@@ -519,17 +573,27 @@ mdm_rc mdm_store_pushcert_get(mdm_tx_t *tx, mdm_str_t topic,
 /* Is there one of this topic? */
 mdm_rc mdm_store_pushcert_known(mdm_tx_t *tx, mdm_str_t topic, bool *known_r,
                                 mdm_err_t *err);
-/* Topic, end, version and suspension of all, up to `max`. */
+/* Topic, end, version, suspension and trust of all, up to `max`. */
 mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
                                mdm_pushcert_row_t *rows, size_t max,
                                size_t *n_r, mdm_err_t *err);
 /* Adds or replaces; the version grows, a suspension ends. */
 mdm_rc mdm_store_pushcert_set(mdm_tx_t *tx, const mdm_pushcert_row_t *row,
                               int64_t now_us, mdm_err_t *err);
-/* Stops pushes of this version; *changed_r: it was in use until now. */
-mdm_rc mdm_store_pushcert_suspend(mdm_tx_t *tx, mdm_str_t topic,
-                                  int64_t version, mdm_str_t reason,
+/* Stops pushes of row->topic and row->version for the reason and at the time
+ * in it; *changed_r: it was in use until now. */
+mdm_rc mdm_store_pushcert_suspend(mdm_tx_t *tx,
+                                  const mdm_pushcert_row_t *row,
                                   bool *changed_r, mdm_err_t *err);
+/* An operator wants it to go on; *changed_r: it was suspended.  Trusted from
+ * then on. */
+mdm_rc mdm_store_pushcert_resume(mdm_tx_t *tx, mdm_str_t topic,
+                                 bool *changed_r, mdm_err_t *err);
+/* APNs took a push under this version.  Ends a suspension that only tokens
+ * caused, whose reason is `tokens`. */
+mdm_rc mdm_store_pushcert_accepted(mdm_tx_t *tx, mdm_str_t topic,
+                                   int64_t version, mdm_str_t tokens,
+                                   int64_t now_us, mdm_err_t *err);
 /* Enrolled channels of all topics, of `topic`, and one topic in use. */
 mdm_rc mdm_store_topic_usage(mdm_tx_t *tx, mdm_str_t topic,
                              mdm_arena_t *arena, int64_t *all_r,

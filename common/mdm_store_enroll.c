@@ -244,7 +244,94 @@ mdm_rc mdm_store_secret_get(mdm_tx_t *tx, int64_t eid, mdm_secret_t which,
                                value_r, err);
 }
 
+/* ---- devices that may be silent ------------------------------------------ */
+
+mdm_rc mdm_store_silent_get(mdm_tx_t *tx, int64_t from_us, int64_t to_us,
+                            size_t limit, mdm_arena_t *arena,
+                            mdm_silent_t *rows, size_t *n_r, mdm_err_t *err)
+{
+    mdm_silent_t *s;
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc = MDM_OK;
+
+    *n_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_SILENT_GET, err, "iii", from_us, to_us,
+                    (int64_t)limit);
+    while (*n_r < limit && (rc = mdm_query_row(&q, &row)) == MDM_OK && row) {
+        s = &rows[(*n_r)++];
+        s->eid = mdm_query_int(&q, 0);
+        s->last_seen = mdm_query_int(&q, 2);
+        s->silent_at = mdm_query_int(&q, 3);
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 1), &s->topic)) {
+            rc = mdm_err_nomem(err);
+            break;
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_silent_set(mdm_tx_t *tx, int64_t eid, int64_t at_us,
+                            mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_SILENT_SET, NULL, err, "ii", eid, at_us);
+}
+
 /* ---- rows for people ---------------------------------------------------- */
+
+const char *mdm_push_state_name(mdm_push_state_t state)
+{
+    static const char *const names[MDM_PUSH_STATES] = {
+        [MDM_PUSH_STATE_NO_TOKEN] = "no_token",
+        [MDM_PUSH_STATE_TOKEN_DEAD] = "token_dead",
+        [MDM_PUSH_STATE_TOKEN_FOREIGN] = "token_foreign",
+        [MDM_PUSH_STATE_IN_FLIGHT] = "in_flight",
+        [MDM_PUSH_STATE_NO_CERTIFICATE] = "no_certificate",
+        [MDM_PUSH_STATE_SUSPENDED] = "suspended",
+        [MDM_PUSH_STATE_RETRYING] = "retrying",
+        [MDM_PUSH_STATE_DUE] = "due",
+        [MDM_PUSH_STATE_GIVEN_UP] = "given_up",
+        [MDM_PUSH_STATE_PLANNED] = "planned",
+        [MDM_PUSH_STATE_IDLE] = "idle"};
+
+    return (size_t)state < MDM_PUSH_STATES ? names[state] : "unknown";
+}
+
+/* Judged on the columns, before anything is copied. */
+static mdm_push_state_t push_state(const mdm_query_t *q)
+{
+    int64_t token = mdm_query_int(q, 6);
+    int64_t due_at = mdm_query_int(q, 22); /* 0: NULL */
+    bool due = due_at != 0 && due_at <= mdm_wall_us(NULL);
+
+    switch (token) {
+    case MDM_TOKEN_NONE:
+        return MDM_PUSH_STATE_NO_TOKEN;
+    case MDM_TOKEN_DEAD:
+        return MDM_PUSH_STATE_TOKEN_DEAD;
+    case MDM_TOKEN_FOREIGN:
+        return MDM_PUSH_STATE_TOKEN_FOREIGN;
+    default:
+        break;
+    }
+    if (mdm_query_int(q, 33) != 0 && !due) {
+        return MDM_PUSH_STATE_IN_FLIGHT;
+    }
+    if (mdm_query_int(q, 35) == 0) {
+        return MDM_PUSH_STATE_NO_CERTIFICATE;
+    }
+    if (mdm_query_int(q, 36) != 0) {
+        return MDM_PUSH_STATE_SUSPENDED;
+    }
+    if (due_at != 0 && mdm_query_int(q, 23) > 0) {
+        return MDM_PUSH_STATE_RETRYING;
+    }
+    return due                         ? MDM_PUSH_STATE_DUE
+           : mdm_query_int(q, 34) != 0 ? MDM_PUSH_STATE_GIVEN_UP
+           : due_at != 0               ? MDM_PUSH_STATE_PLANNED
+                                       : MDM_PUSH_STATE_IDLE;
+}
 
 /* Copies one text column into the arena; false: memory is out. */
 static bool copy(const mdm_query_t *q, int column, mdm_arena_t *arena,
@@ -276,6 +363,8 @@ static bool read_row(const mdm_query_t *q, mdm_arena_t *arena,
     row->told_at = mdm_query_int(q, 30);
     row->has_unlock_token = mdm_query_int(q, 31) != 0;
     row->has_bootstrap_token = mdm_query_int(q, 32) != 0;
+    row->push_given_up_at = mdm_query_int(q, 34);
+    row->push_state = push_state(q);
     return copy(q, 1, arena, &row->id) && copy(q, 5, arena, &row->topic) &&
            copy(q, 10, arena, &row->serial_number) &&
            copy(q, 11, arena, &row->device_name) &&
@@ -383,7 +472,8 @@ static bool matches(const mdm_query_t *q, const mdm_enrollment_filter_t *f)
     size_t i;
 
     if ((f->enabled >= 0 && enabled != (f->enabled > 0)) ||
-        (f->type >= 0 && mdm_query_int(q, 3) != f->type)) {
+        (f->type >= 0 && mdm_query_int(q, 3) != f->type) ||
+        (f->push >= 0 && push_state(q) != (mdm_push_state_t)f->push)) {
         return false;
     }
     for (i = 0; f->text.s != NULL && i < MDM_ARRAY_LEN(columns); i++) {
@@ -410,6 +500,9 @@ mdm_rc mdm_store_enrollment_list(mdm_tx_t *tx,
     if (filter->serial.s != NULL) {
         mdm_query_begin(&q, tx, MDM_SQL_ENROLLMENT_BY_SERIAL, err, "iit",
                         filter->after, (int64_t)SCAN_MAX, filter->serial);
+    } else if (filter->push == MDM_PUSH_STATE_GIVEN_UP) {
+        mdm_query_begin(&q, tx, MDM_SQL_ENROLLMENT_GIVEN_UP, err, "ii",
+                        filter->after, (int64_t)SCAN_MAX);
     } else {
         mdm_query_begin(&q, tx, MDM_SQL_ENROLLMENT_LIST, err, "ii",
                         filter->after, (int64_t)SCAN_MAX);

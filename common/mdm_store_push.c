@@ -123,6 +123,7 @@ static mdm_rc read_payload(mdm_tx_t *tx, mdm_str_t topic, mdm_arena_t *arena,
     mdm_query_begin(&q, tx, MDM_SQL_PUSH_PAYLOAD, err, "i", claim->eid);
     rc = mdm_query_row(&q, &row);
     if (rc == MDM_OK && row) {
+        claim->device_eid = mdm_query_int(&q, 6);
         claim->token_at = mdm_query_int(&q, 3);
         claim->pushable = mdm_query_int(&q, 4) == MDM_TOKEN_GOOD &&
                           mdm_str_eq(mdm_query_str(&q, 5), topic);
@@ -189,16 +190,60 @@ mdm_rc mdm_store_push_finish(mdm_tx_t *tx, const mdm_push_finish_t *f,
                            holder, now_us, (int64_t)f->status, f->reason,
                            f->retry_at_us);
     }
-    if (f->verdict == MDM_PUSH_TOKEN_DEAD) {
-        rc = mdm_sql_run(tx, MDM_SQL_PUSH_TOKEN_DEAD, NULL, err, "ii", f->eid,
-                         f->token_at);
+    if (f->verdict != MDM_PUSH_DONE) {
+        rc = mdm_sql_run(tx, MDM_SQL_PUSH_TOKEN_REFUSED, NULL, err, "iii",
+                         f->eid, f->token_at,
+                         (int64_t)(f->verdict == MDM_PUSH_TOKEN_DEAD
+                                       ? MDM_TOKEN_DEAD
+                                       : MDM_TOKEN_FOREIGN));
     }
     return rc == MDM_OK
-               ? mdm_sql_run(tx, MDM_SQL_PUSH_DONE, NULL, err, "itiito",
+               ? mdm_sql_run(tx, MDM_SQL_PUSH_DONE, NULL, err, "itiitoi",
                              f->eid, holder, now_us, (int64_t)f->status,
                              f->reason,
-                             f->repeat_at_us != 0 ? &f->repeat_at_us : NULL)
+                             f->repeat_at_us != 0 ? &f->repeat_at_us : NULL,
+                             f->given_up ? now_us : (int64_t)0)
                : rc;
+}
+
+mdm_rc mdm_store_push_revive(mdm_tx_t *tx, int64_t eid, int64_t token_at,
+                             mdm_str_t topic, int64_t now_us, mdm_err_t *err)
+{
+    char apns_id[MDM_UUID_SIZE];
+    int64_t changes = 0;
+    mdm_rc rc;
+
+    rc = mdm_sql_run(tx, MDM_SQL_PUSH_TOKEN_REVIVE, &changes, err, "ii", eid,
+                     token_at);
+    return rc == MDM_OK && changes > 0
+               ? mdm_store_push_mark(tx, eid, topic, now_us, apns_id, err)
+               : rc;
+}
+
+mdm_rc mdm_store_push_backlog(mdm_tx_t *tx, mdm_str_t topic, int64_t now_us,
+                              int64_t n, bool *more_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_BACKLOG, err, "tii", topic, now_us,
+                    n);
+    rc = mdm_query_row(&q, more_r);
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_push_given_up(mdm_tx_t *tx, int64_t *n_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_GIVEN_UP, err, "");
+    rc = mdm_query_row(&q, &row);
+    *n_r = rc == MDM_OK && row ? mdm_query_int(&q, 0) : 0;
+    mdm_query_end(&q);
+    return rc;
 }
 
 mdm_rc mdm_store_push_release(mdm_tx_t *tx, mdm_str_t holder, int64_t now_us,
@@ -245,6 +290,9 @@ mdm_rc mdm_store_pushcert_get(mdm_tx_t *tx, mdm_str_t topic,
         row_r->not_before_us = mdm_query_int(&q, 4);
         row_r->not_after_us = mdm_query_int(&q, 5);
         row_r->version = mdm_query_int(&q, 6);
+        row_r->suspended_at = mdm_query_int(&q, 8);
+        row_r->trusted = !mdm_query_null(&q, 9);
+        row_r->accepted_at = mdm_query_int(&q, 9);
         if (!mdm_arena_str(arena, mdm_query_str(&q, 0), &row_r->topic) ||
             !mdm_arena_str(arena, mdm_query_str(&q, 1), &row_r->cert_pem) ||
             !mdm_arena_str(arena, mdm_query_str(&q, 3), &row_r->fingerprint) ||
@@ -291,6 +339,8 @@ mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
         memset(r, 0, sizeof(*r));
         r->not_after_us = mdm_query_int(&q, 1);
         r->version = mdm_query_int(&q, 2);
+        r->trusted = !mdm_query_null(&q, 4);
+        r->accepted_at = mdm_query_int(&q, 4);
         if (!mdm_arena_str(arena, mdm_query_str(&q, 0), &r->topic) ||
             !mdm_arena_str(arena, mdm_query_str(&q, 3), &r->suspended)) {
             rc = mdm_err_nomem(err);
@@ -326,17 +376,37 @@ mdm_rc mdm_store_pushcert_set(mdm_tx_t *tx, const mdm_pushcert_row_t *row,
     return rc;
 }
 
-mdm_rc mdm_store_pushcert_suspend(mdm_tx_t *tx, mdm_str_t topic,
-                                  int64_t version, mdm_str_t reason,
+mdm_rc mdm_store_pushcert_suspend(mdm_tx_t *tx,
+                                  const mdm_pushcert_row_t *row,
                                   bool *changed_r, mdm_err_t *err)
 {
     int64_t changes = 0;
     mdm_rc rc;
 
-    rc = mdm_sql_run(tx, MDM_SQL_PUSHCERT_SUSPEND, &changes, err, "tti", topic,
-                     reason, version);
+    rc = mdm_sql_run(tx, MDM_SQL_PUSHCERT_SUSPEND, &changes, err, "ttii",
+                     row->topic, row->suspended, row->version,
+                     row->suspended_at);
     *changed_r = rc == MDM_OK && changes > 0;
     return rc;
+}
+
+mdm_rc mdm_store_pushcert_resume(mdm_tx_t *tx, mdm_str_t topic,
+                                 bool *changed_r, mdm_err_t *err)
+{
+    int64_t changes = 0;
+    mdm_rc rc;
+
+    rc = mdm_sql_run(tx, MDM_SQL_PUSHCERT_RESUME, &changes, err, "t", topic);
+    *changed_r = rc == MDM_OK && changes > 0;
+    return rc;
+}
+
+mdm_rc mdm_store_pushcert_accepted(mdm_tx_t *tx, mdm_str_t topic,
+                                   int64_t version, mdm_str_t tokens,
+                                   int64_t now_us, mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_PUSHCERT_ACCEPTED, NULL, err, "tiit", topic,
+                       version, now_us, tokens);
 }
 
 mdm_rc mdm_store_topic_usage(mdm_tx_t *tx, mdm_str_t topic,

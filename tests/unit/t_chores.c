@@ -320,6 +320,171 @@ static void test_large_results(void **state)
     }
 }
 
+/* ---- silent devices ------------------------------------------------------ */
+
+#define SILENT_US (3600 * MDM_SEC)
+
+static work_t begin_silent(world_t *w)
+{
+    work_t work = begin(w, 0);
+
+    work.chores.config.push_silent_us = SILENT_US;
+    return work;
+}
+
+/* So much later. */
+static void go_on(work_t *work, int64_t us)
+{
+    work->mono += us;
+    work->wall += us;
+    (void)run(work);
+}
+
+#define DUE "SELECT COUNT(*) FROM push WHERE due_at IS NOT NULL"
+
+/* It was pushed and did not come. */
+static void answer(world_t *w)
+{
+    db_run(w, "UPDATE push SET due_at = NULL, sent_generation = generation");
+}
+
+static void test_silent(void **state)
+{
+    world_t *w = *state;
+    work_t work = begin_silent(w);
+    int64_t pause;
+
+    enroll(w, "D", 'A');
+    (void)checkin(w, MDM_CHECKIN_TOKEN_UPDATE, "D:U", 'A');
+    (void)run(&work);
+    /* It is to be looked at when it would be silent. */
+    pause = db_int(w, "SELECT silent_at - last_seen FROM enrollment"
+                      " WHERE id = 'D'");
+    assert_true(pause >= SILENT_US && pause <= SILENT_US / 4 * 5);
+    go_on(&work, SILENT_US - MDM_SEC);
+    assert_int_equal(db_int(w, DUE), 0);
+    go_on(&work, SILENT_US / 4 + 12 * MDM_SEC);
+    assert_int_equal(db_int(w, DUE), 1);
+    assert_int_equal(db_int(w, "SELECT eid FROM push"), 1); /* no user */
+    answer(w);
+    /* Once in that time. */
+    go_on(&work, SILENT_US - 10 * MDM_SEC);
+    assert_int_equal(db_int(w, DUE), 0);
+    go_on(&work, SILENT_US / 4 + 20 * MDM_SEC);
+    assert_int_equal(db_int(w, DUE), 1);
+    answer(w);
+    /* It came. */
+    at(w, "enrollment SET last_seen", work.wall, "");
+    go_on(&work, SILENT_US - 10 * MDM_SEC);
+    assert_int_equal(db_int(w, DUE), 0);
+    go_on(&work, SILENT_US / 4 + 20 * MDM_SEC);
+    assert_int_equal(db_int(w, DUE), 1);
+    answer(w);
+    /* Nobody can be woken by a dead token, or when disabled. */
+    db_run(w, "UPDATE enrollment SET token_state = 2");
+    go_on(&work, 5 * SILENT_US);
+    db_run(w, "UPDATE enrollment SET token_state = 1, state = 2");
+    go_on(&work, 5 * SILENT_US);
+    assert_int_equal(db_int(w, DUE), 0);
+    db_run(w, "UPDATE enrollment SET state = 1");
+    work.chores.config.push_silent_us = 0;
+    go_on(&work, 5 * SILENT_US);
+    assert_int_equal(db_int(w, DUE), 0);
+}
+
+/* A push that is planned anyway, because commands wait, is left as it is. */
+static void test_silent_and_repeat(void **state)
+{
+    world_t *w = *state;
+    work_t work = begin_silent(w);
+
+    enroll(w, "D", 'A');
+    (void)run(&work);
+    db_run(w, "INSERT INTO push (eid, topic, due_at, generation,"
+              " sent_generation, attempts, apns_id, last_at, last_status)"
+              " VALUES (1, '" TOPIC "', 9000000000000000, 1, 1, 0, 'x', 0,"
+              " 200)");
+    go_on(&work, 2 * SILENT_US);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM push WHERE"
+                               " due_at = 9000000000000000 AND"
+                               " generation = 1 AND apns_id = 'x'"), 1);
+    assert_true(db_int(w, "SELECT silent_at FROM enrollment") >
+                work.wall + SILENT_US - MDM_SEC);
+}
+
+static void fleet(world_t *w, int n)
+{
+    char sql[400];
+
+    (void)snprintf(sql, sizeof(sql),
+                   "WITH RECURSIVE c(x) AS (SELECT 2 UNION ALL SELECT x + 1"
+                   " FROM c WHERE x < %d) INSERT INTO enrollment (eid, id,"
+                   " device_eid, type, state, life, topic, token_state,"
+                   " token_at, awaiting_configuration, tally, created_at,"
+                   " authenticate_at, disabled_at, last_seen) SELECT x,"
+                   " 'F' || x, x, 1, 1, 0, '" TOPIC "', 1, 0, 0, 1, 0, 0, 0,"
+                   " 5 FROM c", n);
+    db_run(w, sql);
+}
+
+/* Switched on in a fleet that has been silent for long: looked at in slices,
+ * pushed spread over a quarter of the time. */
+static void test_silent_fleet(void **state)
+{
+    world_t *w = *state;
+    work_t work = begin_silent(w);
+    int64_t most = 0;
+    int64_t pushed = 0;
+    int64_t n;
+    int i;
+
+    enroll(w, "D", 'A');
+    fleet(w, 4000);
+    assert_true(run_until_none(&work, "SELECT COUNT(*) FROM enrollment"
+                                      " WHERE silent_at = 0") >= 4);
+    assert_int_equal(db_int(w, DUE), 0);
+    for (i = 0; i < 10; i++) {
+        go_on(&work, SILENT_US / 40);
+        while (run(&work) > 0) {
+            work.mono += MDM_SEC;
+        }
+        n = db_int(w, DUE);
+        most = n > most ? n : most;
+        pushed += n;
+        answer(w);
+    }
+    go_on(&work, 60 * MDM_SEC);
+    pushed += db_int(w, DUE);
+    assert_int_equal(pushed, 3999);
+    assert_true(most < 4000 / 4);
+}
+
+/* A shorter setting, or a clock that is set back, does not leave devices with
+ * a time far ahead; one that was last seen in the future does no harm. */
+static void test_silent_clock(void **state)
+{
+    world_t *w = *state;
+    work_t work = begin_silent(w);
+    int64_t left;
+
+    enroll(w, "D", 'A');
+    db_run(w, "UPDATE enrollment SET silent_at = 9000000000000000");
+    (void)run(&work);
+    left = db_int(w, "SELECT silent_at FROM enrollment") - work.wall;
+    assert_true(left > 0 && left <= SILENT_US / 4 * 5);
+    db_run(w, "UPDATE enrollment SET silent_at = 9000000000000000,"
+              " last_seen = 5");
+    go_on(&work, 10 * MDM_SEC);
+    left = db_int(w, "SELECT silent_at FROM enrollment") - work.wall;
+    assert_true(left > 0 && left <= SILENT_US / 4 + 1);
+    db_run(w, "UPDATE enrollment SET silent_at = 1,"
+              " last_seen = 9000000000000000");
+    go_on(&work, 10 * MDM_SEC);
+    left = db_int(w, "SELECT silent_at FROM enrollment") - work.wall;
+    assert_true(left >= SILENT_US && left <= SILENT_US / 4 * 5);
+    assert_int_equal(db_int(w, DUE), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -332,6 +497,10 @@ int main(void)
         world_test(test_retention_in_slices),
         world_test(test_late_report_while_pruning),
         world_test(test_large_results),
+        world_test(test_silent),
+        world_test(test_silent_and_repeat),
+        world_test(test_silent_fleet),
+        world_test(test_silent_clock),
     };
 
     return cmocka_run_group_tests_name("chores", tests, NULL, NULL);

@@ -53,6 +53,10 @@ static void test_values(void **state)
         {MDM_DIRECTIVE_PUSH_TOPIC_CHANGE, "on|off", "|maybe"},
         {MDM_DIRECTIVE_PUSH_REPEAT, "1m|4h|30d|off|OFF",
          "|59s|31d|x|0|never|4h 5h"},
+        {MDM_DIRECTIVE_PUSH_SILENT, "1h|7d|365d|off|Off",
+         "|59m|366d|x|0|never|1d 2d"},
+        {MDM_DIRECTIVE_PUSH_RATE, "1|100000|off|OFF",
+         "|0|100001|-1|x|10/s|1 2"},
         {MDM_DIRECTIVE_LEASE_TIME, "1s|10m", "|999ms|601s|x"},
         {MDM_DIRECTIVE_COMMAND_EXPIRATION, "1m|30d|3650d|off",
          "|59s|3651d|x|0|off 1m"},
@@ -144,6 +148,8 @@ static void test_defaults(void **state)
     assert_true(m->push_policy.retry_max_us == 3600 * MDM_SEC);
     assert_false(m->push_topic_change);
     assert_true(m->push_policy.repeat_us == 4 * 3600 * MDM_SEC);
+    assert_int_equal(m->push_silent_us, 0);
+    assert_int_equal(m->push_rate, 0);
     assert_true(m->lease_life_us == 15 * MDM_SEC);
     assert_int_equal(m->command_life_us, 0);
     assert_true(m->result_retention_us == 90 * 86400 * MDM_SEC);

@@ -1,8 +1,9 @@
 /*
- * t_dispatch_peer.h - a small push service for t_dispatch_push.c: TLS and
- * HTTP/2 (an nghttp2 server session) on a free port of 127.0.0.1, one thread
- * a connection.  It answers each request with the next status of a script,
- * 200 behind its end, and counts.  Its counters are atomic.
+ * t_dispatch_peer.h - a small push service for t_dispatch_push.c and
+ * t_dispatch_rules.c: TLS and HTTP/2 (an nghttp2 server session) on a free
+ * port of 127.0.0.1, one thread a connection.  It answers each request with
+ * the next status of a script, 200 behind its end, and counts.  Its counters
+ * are atomic.
  */
 #ifndef T_DISPATCH_PEER_H
 #define T_DISPATCH_PEER_H
@@ -37,6 +38,9 @@ struct peer {
     uint16_t port;
     pthread_t thread;
     const int *script; /* ends with 0; set before peer_start() */
+    const char *reason;   /* of answers that are not 200; NULL: none */
+    uint32_t max_streams; /* 0: not said */
+    useconds_t delay_us;  /* before each answer, one after the other */
     link_t links[PEER_CONNECTIONS];
     atomic_int connections;
     atomic_int open; /* of these, those with a session */
@@ -77,6 +81,20 @@ static inline int peer_header(nghttp2_session *session,
     return 0;
 }
 
+static inline ssize_t peer_body(nghttp2_session *session, int32_t stream,
+                                uint8_t *buf, size_t cap, uint32_t *flags,
+                                nghttp2_data_source *source, void *arg)
+{
+    const link_t *link = arg;
+
+    (void)session;
+    (void)stream;
+    (void)source;
+    *flags |= NGHTTP2_DATA_FLAG_EOF;
+    return (ssize_t)snprintf((char *)buf, cap, "{\"reason\":\"%s\"}",
+                             link->peer->reason);
+}
+
 static inline int peer_frame(nghttp2_session *session,
                              const nghttp2_frame *frame, void *arg)
 {
@@ -85,6 +103,7 @@ static inline int peer_frame(nghttp2_session *session,
     char status[8];
     nghttp2_nv nv = {(uint8_t *)(uintptr_t) ":status", (uint8_t *)status, 7,
                      3, NGHTTP2_NV_FLAG_NONE};
+    nghttp2_data_provider body = {{.ptr = NULL}, peer_body};
     int code;
 
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 ||
@@ -99,7 +118,12 @@ static inline int peer_frame(nghttp2_session *session,
         code = 200;
     }
     (void)snprintf(status, sizeof(status), "%d", code);
-    (void)nghttp2_submit_response(session, frame->hd.stream_id, &nv, 1, NULL);
+    if (peer->delay_us > 0) {
+        (void)usleep(peer->delay_us);
+    }
+    (void)nghttp2_submit_response(
+        session, frame->hd.stream_id, &nv, 1,
+        code != 200 && peer->reason != NULL ? &body : NULL);
     (void)atomic_fetch_add(&peer->requests, 1);
     return 0;
 }
@@ -109,7 +133,11 @@ static inline void peer_serve(link_t *link, nghttp2_session *session)
     uint8_t data[4096];
     int n;
 
-    (void)nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, NULL, 0);
+    const nghttp2_settings_entry most = {
+        NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, link->peer->max_streams};
+
+    (void)nghttp2_submit_settings(session, NGHTTP2_FLAG_NONE, &most,
+                                  link->peer->max_streams > 0 ? 1 : 0);
     while (nghttp2_session_send(session) == 0 &&
            (n = SSL_read(link->ssl, data, sizeof(data))) > 0 &&
            nghttp2_session_mem_recv(session, data, (size_t)n) == n) {

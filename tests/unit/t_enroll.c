@@ -215,8 +215,9 @@ static void test_topic_known(void **state)
 
     enroll(w, "D", 'A');
     assert_false(w->enrolled.topic_known);
-    db_run(w, "INSERT INTO pushcert VALUES ('" TOPIC "', 'cert', x'02010203',"
-              " 'f', 0, 0, 1, 0, NULL)");
+    db_run(w, "INSERT INTO pushcert (topic, cert, key_s, fingerprint,"
+              " not_before, not_after, version, stored_at) VALUES ('" TOPIC
+              "', 'cert', x'02010203', 'f', 0, 0, 1, 0)");
     enroll(w, "D", 'A');
     assert_true(w->enrolled.topic_known);
 }
@@ -269,7 +270,7 @@ static void test_look(void **state)
     enroll(w, "F", 'C');
     assert_int_equal(checkin(w, CHECK_OUT, "F", 'C'), MDM_OK);
     l.filter = (mdm_enrollment_filter_t){.limit = 2, .enabled = -1,
-                                         .type = -1};
+                                         .type = -1, .push = -1};
     do { /* pages without gaps and repetitions */
         assert_int_equal(mdm_store_read(w->store, list_some, &l, &w->err),
                          MDM_OK);
@@ -279,12 +280,12 @@ static void test_look(void **state)
     } while (l.next != 0);
     assert_int_equal(total, 3);
     l.filter = (mdm_enrollment_filter_t){.limit = 10, .enabled = 0,
-                                         .type = -1};
+                                         .type = -1, .push = -1};
     assert_int_equal(mdm_store_read(w->store, list_some, &l, &w->err), MDM_OK);
     assert_int_equal(l.n, 1);
     assert_true(mdm_str_is(l.rows[0].id, "F"));
     l.filter = (mdm_enrollment_filter_t){.limit = 10, .enabled = -1,
-                                         .type = -1,
+                                         .type = -1, .push = -1,
                                          .text = MDM_STR("ANN'S")};
     assert_int_equal(mdm_store_read(w->store, list_some, &l, &w->err), MDM_OK);
     assert_int_equal(l.n, 3);

@@ -1,13 +1,11 @@
 /*
- * t_outbox.c - pushes that are due, claimed and answered, the push
- * certificates they go out with, and the lease of the process that sends
- * them.  Times are made up: the store takes the time as an argument.
+ * t_outbox.c - pushes that are due, claimed and answered, and the lease of
+ * the process that sends them.  Times are made up: the store takes the time
+ * as an argument.
  */
 #include "t_store_world.h"
 
 #include "mdm_lease.h"
-#include "mdm_log.h"
-#include "mdm_pushcert.h"
 #include "mdm_time.h"
 
 #define CLAIMS 32
@@ -339,159 +337,187 @@ static void test_damaged_token(void **state)
     assert_true(b.claims[b.claims[1].pushable ? 1 : 0].eid == 2);
 }
 
-/* ---- push certificates --------------------------------------------------- */
-
-static mdm_keypair_t keypair(const char *topic, char mark, int64_t from_day)
+static mdm_rc do_revive(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    mdm_keypair_t pair = {.cert_pem = MDM_STR("cert"),
-                          .key_pem = MDM_STR("private key")};
+    box_t *b = arg;
 
-    pair.topic = mdm_str_from(topic);
-    memset(pair.fingerprint, mark, sizeof(pair.fingerprint) - 1);
-    pair.not_before_us = mdm_wall_us(NULL) + from_day * 86400 * MDM_SEC;
-    pair.not_after_us = pair.not_before_us + 365 * 86400 * MDM_SEC;
-    return pair;
+    return mdm_store_push_revive(tx, 1, b->claims[0].token_at, b->topic,
+                                 b->now, err);
 }
 
-typedef struct cert_look {
+/* A token of another topic: as dead, but the mark can be taken back. */
+static void test_token_foreign(void **state)
+{
+    box_t b = begin(*state);
+
+    assert_int_equal(claim(&b), 1);
+    finish(&b, MDM_PUSH_TOKEN_FOREIGN, 0);
+    assert_int_equal(db_int(b.w, "SELECT token_state FROM enrollment"),
+                     MDM_TOKEN_FOREIGN);
+    assert_true(due(&b) == INT64_MAX);
+    assert_int_equal(enqueue(b.w, "c", "D", 5).push, MDM_TARGET_NO_TOKEN);
+    run(&b, do_revive);
+    assert_int_equal(db_int(b.w, "SELECT token_state FROM enrollment"),
+                     MDM_TOKEN_GOOD);
+    assert_true(due(&b) == b.now);
+    /* A token that came since is none of that; nor does a dead one live. */
+    assert_int_equal(claim(&b), 1);
+    finish(&b, MDM_PUSH_TOKEN_FOREIGN, 0);
+    assert_int_equal(checkin(b.w, MDM_CHECKIN_TOKEN_UPDATE, "D", 'A'),
+                     MDM_OK);
+    assert_int_equal(db_int(b.w, "SELECT token_state FROM enrollment"),
+                     MDM_TOKEN_GOOD);
+    b.now = due(&b); /* the command that waits */
+    assert_int_equal(claim(&b), 1);
+    finish(&b, MDM_PUSH_TOKEN_DEAD, 0);
+    run(&b, do_revive);
+    assert_int_equal(db_int(b.w, "SELECT token_state FROM enrollment"),
+                     MDM_TOKEN_DEAD);
+    assert_true(due(&b) == INT64_MAX);
+}
+
+/* ---- what an operator sees ----------------------------------------------- */
+
+typedef struct see {
     mdm_arena_t *arena;
-    mdm_pushcert_row_t row;
-    int64_t version;
-    bool changed;
-} cert_look_t;
+    mdm_enrollment_t row;
+    mdm_enrollment_filter_t filter;
+    size_t n;
+    int64_t next;
+    int64_t given_up;
+} see_t;
 
-static mdm_rc get_cert(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+static mdm_rc do_see(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    cert_look_t *l = arg;
+    see_t *s = arg;
+    mdm_rc rc = mdm_store_enrollment_get(tx, MDM_STR("D"), s->arena, &s->row,
+                                         err);
 
-    return mdm_store_pushcert_get(tx, MDM_STR(TOPIC), l->arena, &l->row, err);
+    return rc == MDM_OK ? mdm_store_push_given_up(tx, &s->given_up, err) : rc;
 }
 
-static mdm_rc suspend_cert(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+static mdm_rc do_list(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    cert_look_t *l = arg;
+    see_t *s = arg;
 
-    return mdm_store_pushcert_suspend(tx, MDM_STR(TOPIC), l->version,
-                                      MDM_STR("BadCertificate"), &l->changed,
-                                      err);
+    return mdm_store_enrollment_list(tx, &s->filter, s->arena, &s->row, &s->n,
+                                     &s->next, err);
 }
 
-static mdm_rc import(world_t *w, mdm_keypair_t pair,
-                     mdm_pushcert_import_t how, bool *stored)
+/* The state by name; every list that asks for it shows the row, no other. */
+static const char *see(world_t *w)
 {
-    return mdm_pushcert_import(w->store, &pair, &how, stored, &w->err);
+    see_t s = {.arena = w->arena};
+    mdm_push_state_t state;
+    int i;
+
+    assert_int_equal(mdm_store_read(w->store, do_see, &s, &w->err), MDM_OK);
+    state = s.row.push_state;
+    assert_int_equal(s.given_up, s.row.push_given_up_at != 0 ? 1 : 0);
+    for (i = 0; i < (int)MDM_PUSH_STATES; i++) {
+        s.filter = (mdm_enrollment_filter_t){.limit = 1, .enabled = -1,
+                                             .type = -1, .push = i};
+        assert_int_equal(mdm_store_read(w->store, do_list, &s, &w->err),
+                         MDM_OK);
+        assert_int_equal(s.n, i == (int)state ? 1 : 0);
+    }
+    return mdm_push_state_name(state);
 }
 
-/* Nor is a certificate whose key is damaged there for good. */
-static void test_damaged_key(void **state)
+static void give_up(box_t *b, int64_t repeat_at)
 {
-    const mdm_pushcert_import_t api = {MDM_PUSHCERT_API, false, false};
-    world_t *w = *state;
-    bool stored;
-
-    assert_int_equal(import(w, keypair(TOPIC, 'a', -10), api, &stored),
-                     MDM_OK);
-    db_run(w, "UPDATE pushcert SET key_s = x'02010203'");
-    assert_int_equal(import(w, keypair(TOPIC, 'a', -10), api, &stored),
-                     MDM_OK);
-    assert_true(stored);
-    assert_int_equal(import(w, keypair(TOPIC, 'a', -10), api, &stored),
-                     MDM_OK);
-    assert_false(stored);
+    b->finish = (mdm_push_finish_t){.eid = 1,
+                                    .verdict = MDM_PUSH_DONE,
+                                    .status = 413,
+                                    .reason = MDM_STR("PayloadTooLarge"),
+                                    .repeat_at_us = repeat_at,
+                                    .given_up = true};
+    run(b, do_finish);
 }
 
-static void test_pushcert(void **state)
+static void test_states(void **state)
 {
-    const mdm_pushcert_import_t api = {MDM_PUSHCERT_API, false, false};
-    const mdm_pushcert_import_t file = {MDM_PUSHCERT_FILE, false, false};
-    const mdm_pushcert_import_t force = {MDM_PUSHCERT_API, true, false};
-    world_t *w = *state;
-    cert_look_t l = {.arena = w->arena};
-    bool stored;
+    box_t b = begin(*state);
+    world_t *w = b.w;
+    const int64_t later = b.now + 3600 * MDM_SEC;
 
-    assert_int_equal(import(w, keypair(TOPIC, 'a', 10), api, &stored),
-                     MDM_EINVAL); /* not yet valid */
-    assert_int_equal(import(w, keypair(TOPIC, 'a', -400), force, &stored),
-                     MDM_EINVAL); /* over */
-    assert_false(stored);
-    assert_int_equal(import(w, keypair(TOPIC, 'a', -400), file, &stored),
-                     MDM_OK); /* a site must come up */
-    assert_true(stored);
-    assert_int_equal(import(w, keypair(TOPIC, 'b', -10), api, &stored),
-                     MDM_OK);
-    assert_int_equal(import(w, keypair(TOPIC, 'b', -10), api, &stored),
-                     MDM_OK);
-    assert_false(stored); /* the very same */
-    assert_int_equal(import(w, keypair(TOPIC, 'c', -20), api, &stored),
-                     MDM_ECONFLICT); /* older */
-    assert_int_equal(w->err.id, MDM_MSG_PUSH_CERTIFICATE_REFUSED);
-    assert_int_equal(import(w, keypair(TOPIC, 'c', -20), force, &stored),
-                     MDM_OK);
-    assert_true(stored);
-    assert_int_equal(mdm_store_read(w->store, get_cert, &l, &w->err), MDM_OK);
-    assert_int_equal(l.row.version, 3);
-    assert_true(mdm_str_is(l.row.key_pem, "private key"));
-    assert_int_equal(l.row.fingerprint.s[0], 'c');
-
-    l.version = 2; /* the refused one is no longer in use */
-    assert_int_equal(mdm_store_write(w->store, suspend_cert, &l, &w->err),
-                     MDM_OK);
-    assert_false(l.changed);
-    l.version = 3;
-    assert_int_equal(mdm_store_write(w->store, suspend_cert, &l, &w->err),
-                     MDM_OK);
-    assert_true(l.changed);
-    assert_int_equal(mdm_store_read(w->store, get_cert, &l, &w->err), MDM_OK);
-    assert_true(mdm_str_is(l.row.suspended, "BadCertificate"));
-    /* Imported again, the same one is given another try. */
-    assert_int_equal(import(w, keypair(TOPIC, 'c', -20), force, &stored),
-                     MDM_OK);
-    assert_true(stored);
-    assert_int_equal(mdm_store_read(w->store, get_cert, &l, &w->err), MDM_OK);
-    assert_null(l.row.suspended.s);
-}
-
-static void test_topic_conflict(void **state)
-{
-    const mdm_pushcert_import_t api = {MDM_PUSHCERT_API, false, false};
-    const mdm_pushcert_import_t force = {MDM_PUSHCERT_API, true, false};
-    const mdm_pushcert_import_t change = {MDM_PUSHCERT_FILE, false, true};
-    world_t *w = *state;
-    bool stored;
-
-    enroll(w, "D", 'A'); /* uses TOPIC */
-    assert_int_equal(import(w, keypair(OTHER_TOPIC, 'x', -1), api, &stored),
-                     MDM_ECONFLICT);
-    assert_non_null(strstr(w->err.text, TOPIC));
-    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM pushcert"), 0);
-    assert_int_equal(import(w, keypair(TOPIC, 'a', -1), api, &stored),
-                     MDM_OK);
-    assert_int_equal(import(w, keypair(OTHER_TOPIC, 'x', -1), api, &stored),
-                     MDM_ECONFLICT);
-    assert_int_equal(import(w, keypair(OTHER_TOPIC, 'x', -1), force, &stored),
-                     MDM_OK);
+    b.now -= MDM_SEC; /* the clock of the store goes on */
+    assert_string_equal(see(w), "no_certificate");
+    db_run(w, "INSERT INTO pushcert (topic, cert, key_s, fingerprint,"
+              " not_before, not_after, version, stored_at) VALUES ('" TOPIC
+              "', 'x', 'x', 'x', 0, 0, 1, 0)");
+    run(&b, do_mark);
+    assert_string_equal(see(w), "due");
+    assert_int_equal(claim(&b), 1);
+    assert_string_equal(see(w), "in_flight");
+    finish(&b, MDM_PUSH_RETRY, later);
+    assert_string_equal(see(w), "retrying");
+    db_run(w, "UPDATE pushcert SET suspended = 'BadCertificate'");
+    assert_string_equal(see(w), "suspended");
+    db_run(w, "UPDATE pushcert SET suspended = NULL");
+    b.now = later;
+    assert_int_equal(claim(&b), 1);
+    give_up(&b, 0);
+    assert_string_equal(see(w), "given_up");
+    /* A new push, which works. */
+    b.now = mdm_wall_us(NULL);
+    run(&b, do_mark);
+    assert_string_equal(see(w), "due");
+    assert_int_equal(claim(&b), 1);
+    finish(&b, MDM_PUSH_DONE, 0);
+    assert_string_equal(see(w), "idle");
+    /* Given up while a command waits: a new one is planned for later. */
+    assert_true(enqueue(w, "c", "D", 5).pushed);
+    b.now = mdm_wall_us(NULL);
+    assert_int_equal(claim(&b), 1);
+    give_up(&b, later);
+    assert_string_equal(see(w), "given_up");
+    assert_true(due(&b) == later);
+    /* The device came by itself: that is over. */
+    assert_string_equal(idle(w), "c");
+    assert_string_equal(see(w), "idle");
+    /* Not given up is one that was asked for anew in flight. */
+    run(&b, do_mark);
+    assert_int_equal(claim(&b), 1);
+    run(&b, do_mark);
+    give_up(&b, 0);
+    assert_string_equal(see(w), "due");
+    assert_int_equal(claim(&b), 1);
+    finish(&b, MDM_PUSH_TOKEN_FOREIGN, 0);
+    assert_string_equal(see(w), "token_foreign");
+    db_run(w, "UPDATE enrollment SET token_state = 2");
+    assert_string_equal(see(w), "token_dead");
     db_run(w, "DELETE FROM pushcert");
-    assert_int_equal(import(w, keypair(OTHER_TOPIC, 'x', -1), change,
-                            &stored),
-                     MDM_OK);
-    db_run(w, "DELETE FROM pushcert");
-    assert_int_equal(checkin(w, MDM_CHECKIN_CHECK_OUT, "D", 'A'), MDM_OK);
-    assert_int_equal(import(w, keypair(OTHER_TOPIC, 'x', -1), api, &stored),
-                     MDM_OK); /* nobody is left who would be silenced */
+    assert_int_equal(checkin(w, MDM_CHECKIN_AUTHENTICATE, "D", 'A'), MDM_OK);
+    assert_string_equal(see(w), "no_token");
 }
 
-static void test_describe_end(void **state)
+/* An idle device with nothing in its queue ends "given up" by one write, and
+ * polls without writing again. */
+static void test_given_up_ends(void **state)
 {
-    const int64_t day = 86400 * MDM_SEC;
-    char text[64];
+    box_t b = begin(*state);
+    mdm_store_t *watch = world_store(b.w, 20 * MDM_SEC, NULL);
+    int64_t before = 0;
+    int64_t after = 0;
 
-    (void)state;
-    assert_string_equal(mdm_pushcert_describe_end(12 * day + 5, 0, text,
-                                                  sizeof(text)),
-                        "expires in 12 days");
-    assert_string_equal(mdm_pushcert_describe_end(0, 3 * day, text,
-                                                  sizeof(text)),
-                        "expired 3 days ago");
+    assert_int_equal(claim(&b), 1);
+    give_up(&b, 0);
+    assert_true(db_int(b.w, "SELECT given_up_at FROM push") == b.now);
+    assert_string_equal(idle(b.w), "");
+    assert_int_equal(db_int(b.w, "SELECT given_up_at FROM push"), 0);
+    assert_int_equal(mdm_store_version(watch, &before, &b.w->err), MDM_OK);
+    assert_string_equal(idle(b.w), "");
+    assert_int_equal(mdm_store_version(watch, &after, &b.w->err), MDM_OK);
+    assert_int_equal(before, after);
+    /* Any other message does it as well. */
+    run(&b, do_mark);
+    assert_int_equal(claim(&b), 1);
+    give_up(&b, 0);
+    assert_int_equal(checkin(b.w, MDM_CHECKIN_TOKEN_UPDATE, "D", 'A'),
+                     MDM_OK);
+    assert_int_equal(db_int(b.w, "SELECT given_up_at FROM push"), 0);
+    mdm_store_free(&watch);
 }
 
 /* ---- lease --------------------------------------------------------------- */
@@ -551,6 +577,78 @@ static void test_lease(void **state)
     mdm_store_free(&other);
 }
 
+/* The wall clock is set while the lease is held, and while nobody holds it.
+ * Whatever its reading, the lease is free within three of its lives. */
+static void test_lease_clock(void **state)
+{
+    static const int64_t steps[] = {-86400, -60, -20, -1, 0, 1, 20, 60, 86400};
+    world_t *w = *state;
+    mdm_store_t *other = world_store(w, 20 * MDM_SEC, NULL);
+    const int64_t life = 10 * MDM_SEC;
+    mdm_lease_t a;
+    mdm_lease_t b;
+    char sql[100];
+    int64_t left;
+    size_t i;
+
+    for (i = 0; i < MDM_ARRAY_LEN(steps); i++) {
+        a = (mdm_lease_t){.store = w->store, .name = "push", .holder = "a",
+                          .life_us = life};
+        b = (mdm_lease_t){.store = other, .name = "push", .holder = "b",
+                          .life_us = life};
+        assert_int_equal(mdm_store_open(w->store, &w->err), MDM_OK);
+        db_run(w, "DELETE FROM lease");
+        step(w, &a);
+        assert_true(a.held);
+        /* To set the clock is to move what was written by the old one. */
+        (void)snprintf(sql, sizeof(sql),
+                       "UPDATE lease SET expires = expires - %lld",
+                       (long long)(steps[i] * MDM_SEC));
+        db_run(w, sql);
+        step(w, &b);
+        left = db_int(w, "SELECT expires FROM lease") - mdm_wall_us(NULL);
+        if (b.held) { /* it looked free */
+            assert_true(left > 0 && left <= life);
+        } else {
+            assert_true(left > 0 && left <= 2 * life);
+            assert_true(b.next_us <= mdm_mono_us(NULL) + life / 3);
+        }
+        /* The former holder learns so, or it is his again; never both. */
+        step(w, &a);
+        assert_true(a.held != b.held);
+    }
+    mdm_store_free(&other);
+}
+
+/* Claims of a holder that died are taken back whatever the clock says; the
+ * holder's own late answers then change nothing. */
+static void test_claim_clock(void **state)
+{
+    box_t b = begin(*state);
+
+    assert_int_equal(claim(&b), 1);
+    b.now -= 86400 * MDM_SEC; /* set back a day, and the holder is gone */
+    assert_int_equal(claim(&b), 0);
+    b.holder = "h2";
+    run(&b, do_recover);
+    assert_true(due(&b) == b.now);
+    assert_int_equal(claim(&b), 1);
+    b.holder = "h1";
+    finish(&b, MDM_PUSH_DONE, 0);
+    assert_int_equal(
+        db_int(b.w, "SELECT COUNT(*) FROM push WHERE claimed_by = 'h2'"
+                    " AND due_at IS NOT NULL"), 1);
+    b.holder = "h2";
+    finish(&b, MDM_PUSH_DONE, 0);
+    assert_true(due(&b) == INT64_MAX);
+    /* Set ahead: what is in flight is claimed again, once. */
+    run(&b, do_mark);
+    assert_int_equal(claim(&b), 1);
+    b.now += 2 * 86400 * MDM_SEC;
+    assert_int_equal(claim(&b), 1);
+    assert_int_equal(claim(&b), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -561,11 +659,12 @@ int main(void)
         world_test(test_release_recover),
         world_test(test_token_dead),
         world_test(test_damaged_token),
-        world_test(test_damaged_key),
-        world_test(test_pushcert),
-        world_test(test_topic_conflict),
-        cmocka_unit_test(test_describe_end),
+        world_test(test_token_foreign),
+        world_test(test_states),
+        world_test(test_given_up_ends),
         world_test(test_lease),
+        world_test(test_lease_clock),
+        world_test(test_claim_clock),
     };
 
     return cmocka_run_group_tests_name("outbox", tests, NULL, NULL);

@@ -39,7 +39,8 @@ static void test_judge_table(void **state)
     static const verdict_case_t cases[] = {
         {200, "", MDM_PUSH_DONE, false, false, true},
         {400, "BadDeviceToken", MDM_PUSH_TOKEN_DEAD, false, true, true},
-        {400, "DeviceTokenNotForTopic", MDM_PUSH_DONE, false, true, true},
+        {400, "DeviceTokenNotForTopic", MDM_PUSH_TOKEN_FOREIGN, false, true,
+         true},
         {400, "TopicDisallowed", MDM_PUSH_RETRY, true, false, false},
         {400, "BadTopic", MDM_PUSH_RETRY, true, false, false},
         {400, "MissingTopic", MDM_PUSH_RETRY, true, false, false},
@@ -77,6 +78,10 @@ static void test_judge_table(void **state)
         if (j.verdict == MDM_PUSH_RETRY && !j.suspend_topic) {
             assert_true(j.delay_us >= policy.retry_min_us);
         }
+        assert_true(j.accepted == (cases[i].status == 200));
+        /* What is over in any way but by success or a bad token. */
+        assert_true(j.given_up == (j.verdict == MDM_PUSH_DONE &&
+                                   cases[i].status != 200));
         /* Only what was delivered is repeated for a silent device. */
         assert_true(j.repeat_us ==
                     (cases[i].status == 200 ? policy.repeat_us : 0));
@@ -126,6 +131,7 @@ static void test_judge_retry(void **state)
     j = judge(MDM_APNS_ANSWERED, 503, "Shutdown", 200);
     assert_int_equal(j.verdict, MDM_PUSH_DONE);
     assert_true(j.alarm);
+    assert_true(j.given_up);
     assert_true(j.repeat_us == policy.repeat_us);
     /* A topic that is stopped says nothing about the push. */
     j = judge(MDM_APNS_ANSWERED, 403, "BadCertificate", 200);
@@ -176,6 +182,119 @@ static void test_backoff(void **state)
     assert_true(mdm_push_backoff(MDM_SEC, MDM_SEC, 50, 1023) == MDM_SEC);
 }
 
+/* ---- one device or all --------------------------------------------------- */
+
+static mdm_push_judgement_t weigh(mdm_push_run_t *run, int64_t eid,
+                                  int status, bool trusted)
+{
+    mdm_push_judgement_t j =
+        judge(MDM_APNS_ANSWERED, status,
+              status == 400 ? MDM_PUSH_FOREIGN_REASON : "", 0);
+    const mdm_push_from_t from = {eid, eid % 1000, eid * 10};
+
+    mdm_push_weigh(&j, run, &from, trusted);
+    return j;
+}
+
+static void test_weigh(void **state)
+{
+    mdm_push_run_t run = {.n = 0};
+    mdm_push_judgement_t j;
+    int64_t eid;
+
+    (void)state;
+    /* Nothing was ever accepted: it is the topic. */
+    j = weigh(&run, 1, 400, false);
+    assert_true(j.suspend_topic && !j.alarm && !j.working);
+    assert_int_equal(j.verdict, MDM_PUSH_RETRY);
+    assert_int_equal(run.n, 0);
+    /* One device as often as it likes. */
+    for (eid = 0; eid < 50; eid++) {
+        j = weigh(&run, 7, 400, true);
+        assert_int_equal(j.verdict, MDM_PUSH_TOKEN_FOREIGN);
+        assert_true(!j.suspend_topic && j.alarm && j.working);
+    }
+    assert_int_equal(run.n, 1);
+    /* Nine of them, and one push that works. */
+    for (eid = 1; eid <= 9; eid++) {
+        assert_false(weigh(&run, eid, 400, true).suspend_topic);
+    }
+    j = weigh(&run, 100, 200, true);
+    assert_int_equal(j.verdict, MDM_PUSH_DONE);
+    assert_int_equal(run.n, 0);
+    for (eid = 1; eid <= 9; eid++) {
+        assert_false(weigh(&run, eid, 400, true).suspend_topic);
+        /* Other answers say neither. */
+        assert_false(weigh(&run, 200 + eid, 503, true).suspend_topic);
+        assert_int_equal(weigh(&run, 300 + eid, 410, true).verdict,
+                         MDM_PUSH_TOKEN_DEAD);
+    }
+    j = weigh(&run, 10, 400, true);
+    assert_true(j.suspend_topic && !j.alarm);
+    assert_int_equal(j.verdict, MDM_PUSH_RETRY);
+    assert_int_equal(run.n, 10);
+    assert_int_equal(run.of[9].eid, 10);
+    assert_int_equal(run.of[9].token_at_us, 100);
+    assert_int_equal(run.of[0].eid, 1);
+    /* The users of one device are that device, however many it makes up; they
+     * leave room for others. */
+    run = (mdm_push_run_t){.n = 0};
+    for (eid = 1; eid < 500000; eid += 1000) {
+        assert_false(weigh(&run, eid, 400, true).suspend_topic);
+    }
+    assert_int_equal(run.devices, 1);
+    assert_true(run.n <= MDM_PUSH_RUN_EACH);
+    for (eid = 2; eid <= 9; eid++) {
+        assert_false(weigh(&run, eid, 400, true).suspend_topic);
+        assert_false(weigh(&run, 1000 + eid, 400, true).suspend_topic);
+        assert_false(weigh(&run, 2000 + eid, 400, true).suspend_topic);
+        assert_false(weigh(&run, 3000 + eid, 400, true).suspend_topic);
+    }
+    assert_true(weigh(&run, 10, 400, true).suspend_topic);
+}
+
+/* ---- how fast ------------------------------------------------------------ */
+
+static void test_bucket(void **state)
+{
+    mdm_push_bucket_t off = {.rate = 0};
+    mdm_push_bucket_t b = {.rate = 10};
+    mdm_push_bucket_t fast = {.rate = 100000};
+    int64_t now = 1000 * MDM_SEC;
+    int64_t start = now;
+    int64_t sent = 0;
+
+    (void)state;
+    assert_int_equal(mdm_push_bucket_room(&off, now), UINT32_MAX);
+    mdm_push_bucket_take(&off, 1000000);
+    assert_int_equal(mdm_push_bucket_room(&off, now), UINT32_MAX);
+    /* A second's worth, then one every tenth of a second. */
+    assert_int_equal(mdm_push_bucket_room(&b, now), 10);
+    mdm_push_bucket_take(&b, 10);
+    assert_int_equal(mdm_push_bucket_room(&b, now), 0);
+    assert_true(mdm_push_bucket_next(&b) > now + 99999 &&
+                mdm_push_bucket_next(&b) <= now + 100001);
+    assert_int_equal(mdm_push_bucket_room(&b, now + 99999), 0);
+    assert_int_equal(mdm_push_bucket_room(&b, now + 100000), 1);
+    assert_int_equal(mdm_push_bucket_room(&b, now + 3600 * MDM_SEC), 10);
+    /* Over a minute, looking as often as it says. */
+    b.at_us = 0;
+    for (; now < start + 60 * MDM_SEC;) {
+        uint32_t n = mdm_push_bucket_room(&b, now);
+
+        mdm_push_bucket_take(&b, n);
+        sent += n;
+        now = mdm_push_bucket_next(&b);
+        assert_true(now > b.at_us);
+    }
+    assert_true(sent >= 600 && sent <= 610);
+    /* A fast one is looked at some twenty times a second. */
+    assert_int_equal(mdm_push_bucket_room(&fast, now), 100000);
+    mdm_push_bucket_take(&fast, 100000);
+    assert_true(mdm_push_bucket_next(&fast) >= now + 50000 &&
+                mdm_push_bucket_next(&fast) <= now + 51000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +303,8 @@ int main(void)
         cmocka_unit_test(test_judge_retry),
         cmocka_unit_test(test_repeat),
         cmocka_unit_test(test_backoff),
+        cmocka_unit_test(test_weigh),
+        cmocka_unit_test(test_bucket),
     };
 
     return cmocka_run_group_tests_name("push", tests, NULL, NULL);
