@@ -62,12 +62,14 @@ def test_scopes(own_server, pki):
         for n, t in secret.items()))
     push = pki.push(server.push.topic)
     body = command_plist("ProfileList")[1]
-    answers = {"reader": (200, 403, 403), "queuer": (403, 404, 403),
-               "chief": (200, 404, 200)}
+    answers = {"reader": (200, 403, 403, 403),
+               "queuer": (403, 404, 403, 403),
+               "chief": (200, 404, 200, 200)}
     for name, wanted in answers.items():
         api = Api(server, secret[name])
         got = (api.enrollments("").status, api.enqueue("x", body).status,
-               api.put_pushcert(push.both_pem).status)
+               api.put_pushcert(push.both_pem).status,
+               api.resume_pushcert(push.topic).status)
         assert got == wanted, (name, got)
         api.transport.close()
 

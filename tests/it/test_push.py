@@ -52,26 +52,6 @@ def test_not_retried(status, reason, api, apns, enroll, log):
     apns.wait_token(device.token_hex)
 
 
-def test_token_of_another_topic(own_server, own_apns, pki, log):
-    """One device with a foreign token says nothing about the others: they
-    are pushed to as before."""
-    from mdmtest.device import Device
-    log.expect("MDM0404", "MDM0406")
-    server = own_server()
-    api = server.api()
-    odd, good = [Device(server, pki.device(), server.push.topic).enroll()
-                 for _ in range(2)]
-    own_apns.script(odd.token_hex, answer(400, "DeviceTokenNotForTopic"))
-    assert api.push(odd.id).status == 200
-    own_apns.wait_token(odd.token_hex)
-    log.require("MDM0404")
-    assert api.push(good.id).status == 200
-    own_apns.wait_token(good.token_hex)
-    assert len(own_apns.for_token(odd.token_hex)) == 1
-    for closer in (odd, good, api.transport):
-        closer.close()
-
-
 def test_unregistered(api, apns, enroll, log):
     """410 later than the last TokenUpdate: dead; earlier: kept."""
     log.expect("MDM0404", "MDM0406")
@@ -192,6 +172,7 @@ def test_certificate_refused_suspends_the_topic(own_server, own_apns, pki,
     assert len(own_apns.requests) == number
     renewed = pki.push(server.push.topic)
     assert api.put_pushcert(renewed.both_pem).status == 200
+    log.require("MDM0409")
     for device in devices:
         assert own_apns.wait_token(device.token_hex, timeout=20,
                                    count=2 if device is devices[0] else 1)[

@@ -59,6 +59,13 @@ class Api:
     def get_pushcert(self, topic):
         return self.call("GET", "/v1/pushcert?topic=" + quote_id(topic))
 
+    def resume_pushcert(self, topic, method="POST"):
+        return self.call(method, "/v1/pushcert/resume?topic="
+                         + quote_id(topic))
+
+    def status(self):
+        return self.call("GET", "/v1/status")
+
     def enrollments(self, query=""):
         return self.call("GET", "/v1/enrollments" + query)
 
