@@ -1,6 +1,7 @@
-"""The load generator counts and judges answers rightly, and the comparison
-of tests/bench/run works; how fast anything is, is not tested here."""
+"""The load generators count and judge answers rightly, and the comparisons of
+tests/bench/run and run_push work; how fast anything is, is not tested here."""
 import os
+import shutil
 import subprocess
 import uuid
 
@@ -11,11 +12,16 @@ TOP = os.path.join(os.path.dirname(__file__), "..", "..")
 
 
 @pytest.fixture(scope="session")
-def mdmload(build_dir):
+def programs(build_dir):
     done = subprocess.run(["make", "-s", "-C", build_dir, "bench-programs"],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    program = os.path.join(build_dir, "tests", "bench", "mdmload")
+    return os.path.join(build_dir, "tests", "bench")
+
+
+@pytest.fixture(scope="session")
+def mdmload(programs):
+    program = os.path.join(programs, "mdmload")
 
     def call(*args):
         """(exit status, report as a dictionary, standard error)."""
@@ -163,3 +169,74 @@ def test_comparison(kind, build_dir):
     assert [r[1] for r in rows][::2] == ["Idle", "ratio"]
     assert all(float(r[3]) > 0 for r in rows)
     assert done.stdout.count("/mdmload -a ") == 2
+
+
+def run(*command):
+    return subprocess.run([*map(str, command)], timeout=60,
+                          capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def answerer(programs, pki):
+    """(program, its port): a push service that accepts everything."""
+    process = subprocess.Popen(
+        [os.path.join(programs, "h2answer"), "-c", pki.server.cert_file,
+         "-k", pki.server.key_file, "-m", "7", "-d", "20"],
+        stdout=subprocess.PIPE, text=True)
+    yield process, process.stdout.readline().split()[1]
+    process.kill()
+    process.communicate()
+
+
+def test_pushes_are_counted(programs, pki, answerer, tmp_path):
+    pushload = os.path.join(programs, "pushload")
+    process, port = answerer
+    push = pki.push(key_kind="ec")
+    assert run(pushload, "fill", "-D", tmp_path, "-T", push.topic,
+               "-n", 20).returncode == 0
+    # One more than there are.
+    done = run(pushload, "run", "-D", tmp_path, "-n", 21, "-p", port, "-a",
+               pki.server_ca.cert_file, "-k", push.both_file)
+    assert done.returncode == 1
+    assert done.stdout.startswith("pushes: 20\n")
+    assert "21 pushes, 20 were accepted" in done.stderr
+    # What does not look like a push is refused, and counted.
+    done = run("curl", "-s", "--http2", "--cacert", pki.server_ca.cert_file,
+               "-w", "%{http_code}", f"https://localhost:{port}/3/device/0a")
+    assert (done.returncode, done.stdout) == (0, "404")
+    process.terminate()
+    text = process.communicate(timeout=20)[0].splitlines()
+    assert process.returncode == 1
+    assert text[0].startswith("connection: 20 requests in ")
+    assert text[0].endswith(", 0 wrong, 7 at once, with certificate")
+    assert text[1].endswith(", 1 wrong, 1 at once, without certificate")
+    assert text[2:5] == ["connections: 2", "requests: 21", "wrong: 1"]
+
+
+@pytest.mark.parametrize("args", [
+    ["h2answer"], ["h2answer", "-c", "/nonexistent", "-k", "/nonexistent"],
+    ["pushload"], ["pushload", "fill"], ["pushload", "run", "-D", "/x"],
+    ["pushload", "fill", "-D", "relative", "-T", "t", "-n", "1"],
+    ["pushload", "fill", "-D", "/x", "-T", "t", "-n", "many"]], ids=" ".join)
+def test_usage_of_the_push_programs(programs, args):
+    done = run(os.path.join(programs, args[0]), *args[1:])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith((f"{args[0]}: ", f"usage: {args[0]} "))
+
+
+def test_push_comparison(kind, build_dir):
+    done = subprocess.run(
+        [os.path.join(TOP, "tests", "bench", "run_push"), "--server", kind,
+         "--pushes", "300", "--rounds", "1", "--delay", "5", "--streams",
+         "20", "--backlog", "400", "--server-pushes", "250"],
+        env={**os.environ, "MDM_BUILD_DIR": build_dir}, timeout=120,
+        capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [x.split() for x in done.stdout.splitlines()
+            if x.startswith("5 ms")]
+    names = [r[2] for r in rows if r[2] not in ("h2load", "ratio")]
+    assert names == ["dispatcher", "400", kind]
+    assert all(float(r[3]) > 0 for r in rows if r[2] != "400")
+    assert ("h2load" in [r[2] for r in rows]) \
+        == (shutil.which("h2load") is not None)
+    assert done.stdout.count("/pushload run ") == 2
