@@ -123,6 +123,9 @@ bool mdm_topic_wants(const mdm_topic_t *topic, int64_t wall_us,
 void mdm_topic_pump(mdm_topic_t *topic, int64_t mono_us);
 /* Moves bytes and deadlines of all sessions; `fds` as filled before. */
 void mdm_topic_step(mdm_topic_t *topic, int64_t mono_us);
+/* Writes what waits to be sent as far as the peers take it.  A fault stays
+ * and ends the session in the next step. */
+void mdm_topic_write(mdm_topic_t *topic);
 /* Writes ended pushes to the store. */
 void mdm_topic_flush(mdm_topic_t *topic);
 /* Adds descriptors to poll for; lowers *until_us to the next deadline. */

@@ -256,6 +256,21 @@ static mdm_rc write_out(mdm_session_t *s, mdm_err_t *err)
     }
 }
 
+void mdm_topic_write(mdm_topic_t *t)
+{
+    mdm_session_t *s;
+    mdm_err_t err;
+    size_t i;
+
+    for (i = 0; i < MDM_SESSIONS_MAX; i++) {
+        s = t->sessions[i];
+        if (s != NULL && mdm_conn_state(s->conn) == MDM_CONN_OPEN &&
+            write_out(s, &err) != MDM_OK) {
+            mdm_log_debug(t->dispatch->config.log, "%s", err.text);
+        }
+    }
+}
+
 /* A peer that never stops sending must not keep the thread from its other
  * duties; what is left is read in the next round, without a wait. */
 static mdm_rc read_in(mdm_session_t *s, int64_t mono, mdm_err_t *err)

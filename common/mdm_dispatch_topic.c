@@ -421,6 +421,10 @@ static void send_due(mdm_topic_t *t, int64_t mono, bool *slow_r)
             return;
         }
         more = claim_and_send(t, room < rate ? room : rate, mono);
+        /* Before more is claimed: requests that go out together come back
+         * together, and then nothing is under way while their outcomes are
+         * written to the store. */
+        mdm_topic_write(t);
     }
 }
 
