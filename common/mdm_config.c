@@ -330,6 +330,14 @@ bool mdm_config_show(const mdm_config_t *c, mdm_directive_id_t id, char *dst,
         (void)snprintf(dst, cap, "%s:%u", c->push_host,
                        (unsigned)c->push_port);
         return true;
+    case MDM_DIRECTIVE_PUSH_PROXY: /* without its credentials */
+        if (c->push_proxy == NULL) {
+            (void)snprintf(dst, cap, "off");
+        } else {
+            (void)snprintf(dst, cap, "http://%s:%u", c->push_proxy->host,
+                           (unsigned)c->push_proxy->port);
+        }
+        return true;
     case MDM_DIRECTIVE_PUSH_RETRY:
         (void)snprintf(dst, cap, "%llds %llds",
                        (long long)c->push_policy.retry_min_us / sec,

@@ -6,6 +6,7 @@
 #define MDM_CONFIG_H
 
 #include "mdm.h"
+#include "mdm_conn.h"
 #include "mdm_jwt.h"
 #include "mdm_mem.h"
 #include "mdm_net.h"
@@ -104,6 +105,7 @@ struct mdm_config {
     bool push;
     const char *push_host;
     uint16_t push_port;
+    const mdm_conn_proxy_t *push_proxy; /* NULL: straight */
     const mdm_keypair_t *push_certs[MDM_PUSH_CERTS_MAX];
     size_t npush_certs;
     const char *push_ca_file;

@@ -11,6 +11,7 @@
 #define MDM_DISPATCH_H
 
 #include "mdm_chores.h"
+#include "mdm_conn.h"
 #include "mdm_log.h"
 #include "mdm_push.h"
 #include "mdm_store.h"
@@ -28,6 +29,7 @@ typedef struct mdm_dispatch_config {
     bool push;             /* may this process send pushes at all */
     const char *push_host;
     uint16_t push_port;
+    const mdm_conn_proxy_t *push_proxy; /* NULL: straight */
     const char *push_ca_file; /* NULL: system */
     int64_t push_expiration_us;
     int64_t push_timeout_us;

@@ -22,6 +22,8 @@
 #define CLAIM_SPARE_US (60 * MDM_SEC)
 #define FLUSH_MAX 500
 #define READ_ROUNDS 32
+/* Two names with their ports and the words between them. */
+#define WAY_SIZE 560
 
 static mdm_str_t topic_str(const mdm_topic_t *t)
 {
@@ -187,12 +189,27 @@ static void end_session(mdm_topic_t *t, size_t i, const char *why)
     free(s);
 }
 
+/* "host:port", with the proxy in between. */
+static const char *way_text(const mdm_dispatch_config_t *c, char *dst,
+                            size_t cap)
+{
+    int n = snprintf(dst, cap, "%s:%u", c->push_host,
+                     (unsigned)c->push_port);
+
+    if (c->push_proxy != NULL && n > 0 && (size_t)n < cap) {
+        (void)snprintf(dst + n, cap - (size_t)n, " through the proxy %s:%u",
+                       c->push_proxy->host, (unsigned)c->push_proxy->port);
+    }
+    return dst;
+}
+
 static void fail_session(mdm_topic_t *t, size_t i, const mdm_err_t *err)
 {
     mdm_dispatch_t *d = t->dispatch;
     int64_t mono = mdm_mono_us(NULL);
     bool was_open = t->sessions[i]->announced;
     char text[64];
+    char way[WAY_SIZE];
     uint64_t held;
 
     if (!t->sessions[i]->draining) {
@@ -207,9 +224,9 @@ static void fail_session(mdm_topic_t *t, size_t i, const mdm_err_t *err)
     } else if (mdm_log_limit_pass(&t->connect_limit, mono, 60 * MDM_SEC,
                                   &held)) {
         mdm_log_msg(d->config.log, MDM_LOG_ERROR, MDM_MSG_PUSH_CONNECT_FAILED,
-                    "cannot connect to %s:%u for %s: %s%s",
-                    d->config.push_host, (unsigned)d->config.push_port,
-                    t->name, err->text, held_text(held, text));
+                    "cannot connect to %s for %s: %s%s",
+                    way_text(&d->config, way, sizeof(way)), t->name,
+                    err->text, held_text(held, text));
     }
     end_session(t, i, err->text);
 }
@@ -258,6 +275,10 @@ static mdm_rc open_session(mdm_topic_t *t, mdm_session_t *s, int64_t mono,
                                 .ping_timeout_us = PING_TIMEOUT_US,
                                 .outcome = on_outcome,
                                 .ctx = s};
+    mdm_conn_config_t way = {.host = c->push_host,
+                             .port = c->push_port,
+                             .proxy = c->push_proxy,
+                             .timeout_us = CONNECT_TIMEOUT_US};
     char authority[320];
     mdm_rc rc;
 
@@ -268,8 +289,8 @@ static mdm_rc open_session(mdm_topic_t *t, mdm_session_t *s, int64_t mono,
     }
     rc = load_tls(t, s, err);
     if (rc == MDM_OK) {
-        rc = mdm_conn_new(c->push_host, c->push_port, s->tls,
-                          CONNECT_TIMEOUT_US, mono, &s->conn, err);
+        way.tls = s->tls;
+        rc = mdm_conn_new(&way, mono, &s->conn, err);
     }
     if (rc == MDM_OK) {
         rc = mdm_apns_new(&config, mono, &s->apns, err);
@@ -529,13 +550,14 @@ static mdm_rc read_in(mdm_session_t *s, int64_t mono, mdm_err_t *err)
 static void announce(mdm_session_t *s)
 {
     mdm_topic_t *t = s->topic;
+    char text[WAY_SIZE];
 
     if (!s->announced && mdm_apns_ready(s->apns)) {
         s->announced = true;
         mdm_log_msg(t->dispatch->config.log, MDM_LOG_NOTICE,
-                    MDM_MSG_PUSH_CONNECTED, "connected to %s:%u for %s",
-                    t->dispatch->config.push_host,
-                    (unsigned)t->dispatch->config.push_port, t->name);
+                    MDM_MSG_PUSH_CONNECTED, "connected to %s for %s",
+                    way_text(&t->dispatch->config, text, sizeof(text)),
+                    t->name);
     }
     if (!s->draining && mdm_apns_going_away(s->apns)) {
         s->draining = true;

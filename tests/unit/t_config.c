@@ -45,6 +45,20 @@ static void test_values(void **state)
          "h|api.push.apple.com|h:2197|[::1]:2197|[::1]",
          "|h:|h:0|h:65536|h:x|:443|/h|[::1]:|[]:1|[::1]2197|"
          "[::1|[|h:1:2"},
+        {MDM_DIRECTIVE_PUSH_PROXY,
+         "off|OFF|http://h|http://h/|HTTP://proxy.example.com:3128|"
+         "http://[::1]:8080|http://[2001:db8::1]|http://u@h|http://u:@h|"
+         "http://u:p@h:1|http://u:a:b@h|http://a%40b:%25%2f%3A@[::1]:1/|"
+         "http://u:!$&'()*+,;=-._~@h",
+         "|on|h|h:3128|http:|http:/h|http://|http:///|http://:3128|"
+         "https://h|https://u:p@h:443|socks5://h|http://h:0|http://h:65536|"
+         "http://h:|http://h:x|http://h/x|http://h?x|http://h#x|http://h//|"
+         "http://[::1|http://[]|http://[::1]1|http://[h]|http://[::1/8]|"
+         "http://::1|http://@h|http://:p@h|http://u@v@h|http://u:p@|"
+         "http://u%3av:p@h|http://u%:p@h|http://u%0:p@h|http://u:%zz@h|"
+         "http://u:%00@h|http://u:%0d%0a@h|http://u:%7f@h|http://u:p\"@h|"
+         "http://u:p\xc3\xa4@h|http://u:p/q@h|http://u:p?q@h|http://u[:p@h|"
+         "http://h_\xc3\xa4|http://h%41|http://h off"},
         {MDM_DIRECTIVE_PUSH_EXPIRATION, "60s|7d|30d", "|59s|31d|x"},
         {MDM_DIRECTIVE_PUSH_TIMEOUT, "1s|600s", "|999ms|601s|x"},
         {MDM_DIRECTIVE_PUSH_CONCURRENCY, "1|100000", "|0|100001|x"},
@@ -136,6 +150,7 @@ static void test_defaults(void **state)
     assert_true(m->push);
     assert_string_equal(m->push_host, "api.push.apple.com");
     assert_int_equal(m->push_port, 443);
+    assert_null(m->push_proxy);
     assert_null(m->push_ca_file);
     assert_true(m->push_expiration_us == 7 * 86400 * MDM_SEC);
     assert_true(m->push_timeout_us == 30 * MDM_SEC);
@@ -401,6 +416,73 @@ static void test_push_certificates(void **state)
     testcert_free(&none);
 }
 
+/* What goes into the request, and that nothing tells the password. */
+static void test_push_proxy(void **state)
+{
+    static const struct {
+        const char *url;
+        const char *host;
+        unsigned port;
+        const char *authorization;
+        const char *shown;
+    } cases[] = {
+        {"http://h", "h", 80, NULL, "http://h:80"},
+        {"http://h:3128/", "h", 3128, NULL, "http://h:3128"},
+        {"http://[::1]:8080", "::1", 8080, NULL, "http://::1:8080"},
+        /* "Aladdin:open sesame", of RFC 7617 */
+        {"http://Aladdin:open%20sesame@h", "h", 80,
+         "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "http://h:80"},
+        {"http://u@h", "h", 80, "Basic dTo=", "http://h:80"},
+        {"http://u:@h", "h", 80, "Basic dTo=", "http://h:80"},
+        {"http://u:a:b%40%C3%a4@h:1", "h", 1, "Basic dTphOmJAw6Q=",
+         "http://h:1"},
+        {"off", NULL, 0, NULL, "off"},
+    };
+    static const char *const wrong[] = {
+        "https://user:Passw0rd@h",   "http://user:Passw0rd@h:x",
+        "http://user:Passw0rd@h/x",  "http://us\"er:Passw0rd@h",
+        "http://user:Passw0rd%00@h", "http://user:Passw0rd@h@h",
+        "ftp://user:Passw0rd@h",     "http://user:Passw0rd@h off"};
+    world_t *w = *state;
+    char url[1200];
+    char text[200];
+    mdm_config_t *c;
+    size_t i;
+
+    for (i = 0; i < MDM_ARRAY_LEN(cases); i++) {
+        c = mdm_config_new(MDM_SCOPE_MAIN, NULL, w->dir);
+        assert_int_equal(set(w, c, MDM_DIRECTIVE_PUSH_PROXY, cases[i].url),
+                         MDM_OK);
+        assert_true(mdm_config_show(c, MDM_DIRECTIVE_PUSH_PROXY, text,
+                                    sizeof(text)));
+        assert_string_equal(text, cases[i].shown);
+        if (cases[i].host == NULL) {
+            assert_null(c->push_proxy);
+        } else {
+            assert_string_equal(c->push_proxy->host, cases[i].host);
+            assert_int_equal(c->push_proxy->port, cases[i].port);
+            if (cases[i].authorization == NULL) {
+                assert_null(c->push_proxy->authorization);
+            } else {
+                assert_string_equal(c->push_proxy->authorization,
+                                    cases[i].authorization);
+            }
+        }
+        mdm_config_free(&c);
+    }
+    for (i = 0; i < MDM_ARRAY_LEN(wrong); i++) {
+        assert_int_equal(try_one(w, MDM_DIRECTIVE_PUSH_PROXY, wrong[i]),
+                         MDM_ECONFIG);
+        assert_null(strstr(w->err.text, "Passw0rd"));
+        assert_true(i > 0 || strstr(w->err.text, "(https://) is not") != NULL);
+    }
+    memset(url, 'p', sizeof(url));
+    memcpy(url, "http://u:", 9);
+    memcpy(url + sizeof(url) - 3, "@h", 3);
+    assert_int_equal(try_one(w, MDM_DIRECTIVE_PUSH_PROXY, url), MDM_ECONFIG);
+    assert_non_null(strstr(w->err.text, "too long"));
+}
+
 static void test_secret_key(void **state)
 {
     world_t *w = *state;
@@ -574,8 +656,8 @@ int main(void)
         TEST(test_merge),       TEST(test_token_files),
         TEST(test_tokens_without_digest),
         TEST(test_device_ca),   TEST(test_push_certificates),
-        TEST(test_secret_key),  TEST(test_trusted_proxies),
-        TEST(test_checks),
+        TEST(test_push_proxy),  TEST(test_secret_key),
+        TEST(test_trusted_proxies), TEST(test_checks),
     };
 
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
