@@ -1,6 +1,7 @@
 /*
  * mdm_config_push.c - how the arguments of the MDMPush... directives are
- * read.  Parent process only.
+ * read, but for those of certificates (mdm_config_pushcert.c).  Parent process
+ * only.
  */
 #include "mdm_config_int.h"
 
@@ -222,57 +223,6 @@ static mdm_rc set_proxy(mdm_config_t *c, const char *arg, mdm_err_t *err)
     return rc;
 }
 
-static mdm_rc set_push_cert(mdm_config_t *c, int argc, const char *const *argv,
-                            mdm_err_t *err)
-{
-    mdm_str_t cert = MDM_STR_NONE;
-    mdm_str_t key = MDM_STR_NONE;
-    mdm_keypair_t *pair = mdm_arena_alloc(c->arena, sizeof(*pair));
-    mdm_str_t both;
-    size_t i;
-    mdm_rc rc;
-
-    if (pair == NULL || c->npush_certs == MDM_PUSH_CERTS_MAX) {
-        return mdm_err_set(err, MDM_ECONFIG, 0,
-                           "more than %d push certificates",
-                           MDM_PUSH_CERTS_MAX);
-    }
-    rc = mdm_config_read(c, argv[0], &cert, err);
-    if (rc == MDM_OK && argc > 1) {
-        rc = mdm_config_read(c, argv[1], &key, err);
-    }
-    if (rc != MDM_OK) {
-        return rc;
-    }
-    both.n = cert.n + 1 + key.n;
-    both.s = mdm_arena_printf(c->arena, "%.*s\n%.*s", MDM_STR_ARG(cert),
-                              MDM_STR_ARG(key));
-    if (both.s == NULL) {
-        return mdm_err_nomem(err);
-    }
-    both.n = strlen(both.s);
-    if (mdm_keypair_read(both, MDM_STR_NONE, c->arena, pair, err) != MDM_OK) {
-        (void)mdm_err_prefix(err, "%s", argv[0]);
-        return MDM_ECONFIG;
-    }
-    if (pair->not_before_us > mdm_wall_us(NULL)) {
-        return mdm_err_set(err, MDM_ECONFIG, 0,
-                           "%s: the certificate is not valid yet; check the "
-                           "clock",
-                           argv[0]);
-    }
-    for (i = 0; i < c->npush_certs; i++) {
-        if (mdm_str_eq(c->push_certs[i]->topic, pair->topic)) {
-            return mdm_err_set(err, MDM_ECONFIG, 0,
-                               "%s: a certificate of the topic %.*s is named "
-                               "already",
-                               argv[0], MDM_STR_ARG(pair->topic));
-        }
-    }
-    c->push_certs[c->npush_certs++] = pair;
-    return MDM_OK;
-}
-
 static mdm_rc set_retry(mdm_config_t *c, const char *const *argv,
                         mdm_err_t *err)
 {
@@ -311,7 +261,9 @@ mdm_rc mdm_config_apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_PUSH_PROXY:
         return set_proxy(c, argv[0], err);
     case MDM_DIRECTIVE_PUSH_CERTIFICATE:
-        return set_push_cert(c, argc, argv, err);
+        return mdm_config_push_cert(c, argc, argv, err);
+    case MDM_DIRECTIVE_PUSH_CERTIFICATE_PASS_PHRASE:
+        return mdm_config_push_phrase(c, argv[0], err);
     case MDM_DIRECTIVE_PUSH_TRUSTED_CERTIFICATE:
         rc = mdm_config_read(c, argv[0], &text, err);
         if (rc == MDM_OK && mdm_x509_check_bundle(text, err) != MDM_OK) {

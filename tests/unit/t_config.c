@@ -59,6 +59,10 @@ static void test_values(void **state)
          "http://u:%00@h|http://u:%0d%0a@h|http://u:%7f@h|http://u:p\"@h|"
          "http://u:p\xc3\xa4@h|http://u:p/q@h|http://u:p?q@h|http://u[:p@h|"
          "http://h_\xc3\xa4|http://h%41|http://h off"},
+        {MDM_DIRECTIVE_PUSH_CERTIFICATE_PASS_PHRASE, NULL,
+         "|secret|file:|file:missing|exec:|exec:true|exec:./true|"
+         "exec:/nonexistent/program|exec:/bin/false|exec:/bin/true|"
+         "exec:/|FILE:x|file:a b|file:/dev/null"},
         {MDM_DIRECTIVE_PUSH_EXPIRATION, "60s|7d|30d", "|59s|31d|x"},
         {MDM_DIRECTIVE_PUSH_TIMEOUT, "1s|600s", "|999ms|601s|x"},
         {MDM_DIRECTIVE_PUSH_CONCURRENCY, "1|100000", "|0|100001|x"},
@@ -373,116 +377,6 @@ static void test_device_ca(void **state)
     testcert_free(&leaf);
 }
 
-static void test_push_certificates(void **state)
-{
-    const mdm_directive_id_t id = MDM_DIRECTIVE_PUSH_CERTIFICATE;
-    world_t *w = *state;
-    testcert_t push = testcert_push(TOPIC);
-    testcert_t other = testcert_push("com.apple.mgmt.External.2");
-    testcert_t plain = testcert_push("org.example.app");
-    testcert_t none = testcert_device("no topic", NULL);
-    mdm_config_t *c;
-
-    testcert_write(w->dir, "both", testcert_both(&push), NULL);
-    testcert_write(w->dir, "other", testcert_both(&other), NULL);
-    testcert_write(w->dir, "plain", testcert_both(&plain), NULL);
-    testcert_write(w->dir, "none", testcert_both(&none), NULL);
-    testcert_write(w->dir, "cert", testcert_pem(&push), NULL);
-    testcert_write(w->dir, "key", testcert_key(&push, NULL), NULL);
-    testcert_write(w->dir, "sealed", testcert_key(&push, "word"), NULL);
-    testcert_write(w->dir, "wrong", testcert_key(&other, NULL), NULL);
-    assert_int_equal(try_one(w, id, "both"), MDM_OK);
-    assert_int_equal(try_one(w, id, "cert key"), MDM_OK);
-    assert_int_equal(try_one(w, id, "cert"), MDM_ECONFIG); /* no key */
-    assert_int_equal(try_one(w, id, "key"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "cert wrong"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "cert sealed"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "cert missing"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "plain"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "none"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "both both both"), MDM_ECONFIG);
-
-    c = mdm_config_new(MDM_SCOPE_MAIN, NULL, w->dir);
-    assert_int_equal(set(w, c, id, "both"), MDM_OK);
-    assert_int_equal(set(w, c, id, "other"), MDM_OK); /* once per topic */
-    assert_int_equal(set(w, c, id, "cert key"), MDM_ECONFIG);
-    assert_non_null(strstr(w->err.text, TOPIC));
-    assert_int_equal(c->npush_certs, 2);
-    assert_true(mdm_str_is(c->push_certs[0]->topic, TOPIC));
-    mdm_config_free(&c);
-    testcert_free(&push);
-    testcert_free(&other);
-    testcert_free(&plain);
-    testcert_free(&none);
-}
-
-/* What goes into the request, and that nothing tells the password. */
-static void test_push_proxy(void **state)
-{
-    static const struct {
-        const char *url;
-        const char *host;
-        unsigned port;
-        const char *authorization;
-        const char *shown;
-    } cases[] = {
-        {"http://h", "h", 80, NULL, "http://h:80"},
-        {"http://h:3128/", "h", 3128, NULL, "http://h:3128"},
-        {"http://[::1]:8080", "::1", 8080, NULL, "http://::1:8080"},
-        /* "Aladdin:open sesame", of RFC 7617 */
-        {"http://Aladdin:open%20sesame@h", "h", 80,
-         "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "http://h:80"},
-        {"http://u@h", "h", 80, "Basic dTo=", "http://h:80"},
-        {"http://u:@h", "h", 80, "Basic dTo=", "http://h:80"},
-        {"http://u:a:b%40%C3%a4@h:1", "h", 1, "Basic dTphOmJAw6Q=",
-         "http://h:1"},
-        {"off", NULL, 0, NULL, "off"},
-    };
-    static const char *const wrong[] = {
-        "https://user:Passw0rd@h",   "http://user:Passw0rd@h:x",
-        "http://user:Passw0rd@h/x",  "http://us\"er:Passw0rd@h",
-        "http://user:Passw0rd%00@h", "http://user:Passw0rd@h@h",
-        "ftp://user:Passw0rd@h",     "http://user:Passw0rd@h off"};
-    world_t *w = *state;
-    char url[1200];
-    char text[200];
-    mdm_config_t *c;
-    size_t i;
-
-    for (i = 0; i < MDM_ARRAY_LEN(cases); i++) {
-        c = mdm_config_new(MDM_SCOPE_MAIN, NULL, w->dir);
-        assert_int_equal(set(w, c, MDM_DIRECTIVE_PUSH_PROXY, cases[i].url),
-                         MDM_OK);
-        assert_true(mdm_config_show(c, MDM_DIRECTIVE_PUSH_PROXY, text,
-                                    sizeof(text)));
-        assert_string_equal(text, cases[i].shown);
-        if (cases[i].host == NULL) {
-            assert_null(c->push_proxy);
-        } else {
-            assert_string_equal(c->push_proxy->host, cases[i].host);
-            assert_int_equal(c->push_proxy->port, cases[i].port);
-            if (cases[i].authorization == NULL) {
-                assert_null(c->push_proxy->authorization);
-            } else {
-                assert_string_equal(c->push_proxy->authorization,
-                                    cases[i].authorization);
-            }
-        }
-        mdm_config_free(&c);
-    }
-    for (i = 0; i < MDM_ARRAY_LEN(wrong); i++) {
-        assert_int_equal(try_one(w, MDM_DIRECTIVE_PUSH_PROXY, wrong[i]),
-                         MDM_ECONFIG);
-        assert_null(strstr(w->err.text, "Passw0rd"));
-        assert_true(i > 0 || strstr(w->err.text, "(https://) is not") != NULL);
-    }
-    memset(url, 'p', sizeof(url));
-    memcpy(url, "http://u:", 9);
-    memcpy(url + sizeof(url) - 3, "@h", 3);
-    assert_int_equal(try_one(w, MDM_DIRECTIVE_PUSH_PROXY, url), MDM_ECONFIG);
-    assert_non_null(strstr(w->err.text, "too long"));
-}
-
 static void test_secret_key(void **state)
 {
     world_t *w = *state;
@@ -655,8 +549,7 @@ int main(void)
         TEST(test_defaults),    TEST(test_twice_and_scope),
         TEST(test_merge),       TEST(test_token_files),
         TEST(test_tokens_without_digest),
-        TEST(test_device_ca),   TEST(test_push_certificates),
-        TEST(test_push_proxy),  TEST(test_secret_key),
+        TEST(test_device_ca),   TEST(test_secret_key),
         TEST(test_trusted_proxies), TEST(test_checks),
     };
 
