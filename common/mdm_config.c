@@ -336,7 +336,11 @@ bool mdm_config_show(const mdm_config_t *c, mdm_directive_id_t id, char *dst,
         if (c->push_proxy == NULL) {
             (void)snprintf(dst, cap, "off");
         } else {
-            (void)snprintf(dst, cap, "http://%s:%u", c->push_proxy->host,
+            (void)snprintf(dst, cap,
+                           strchr(c->push_proxy->host, ':') == NULL
+                               ? "http://%s:%u"
+                               : "http://[%s]:%u",
+                           c->push_proxy->host,
                            (unsigned)c->push_proxy->port);
         }
         return true;

@@ -77,7 +77,8 @@ mdm_rc mdm_x509_read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,
     }
     if (rc == MDM_OK && ERR_GET_REASON(ERR_peek_last_error()) !=
                             PEM_R_NO_START_LINE) {
-        rc = mdm_err_set(err, MDM_EINVAL, 0, "a certificate or key in it is damaged");
+        rc = mdm_err_set(err, MDM_EINVAL, 0,
+                         "a certificate or key in it is damaged");
     }
     if (rc == MDM_OK && sk_X509_num(certs) == 0) {
         rc = mdm_err_set(err, MDM_EINVAL, 0,

@@ -9,6 +9,32 @@
 #define TOPIC "com.apple.mgmt.External.1"
 #define OTHER_TOPIC "com.apple.mgmt.External.2"
 
+static void test_values(void **state)
+{
+    static const values_t cases[] = {
+        {MDM_DIRECTIVE_PUSH_PROXY,
+         "off|OFF|http://h|http://h/|HTTP://proxy.example.com:3128|"
+         "http://[::1]:8080|http://[2001:db8::1]|http://u@h|http://u:@h|"
+         "http://u:p@h:1|http://u:a:b@h|http://a%40b:%25%2f%3A@[::1]:1/|"
+         "http://u:!$&'()*+,;=-._~@h",
+         "|on|h|h:3128|http:|http:/h|http://|http:///|http://:3128|"
+         "https://h|https://u:p@h:443|socks5://h|http://h:0|http://h:65536|"
+         "http://h:|http://h:x|http://h/x|http://h?x|http://h#x|http://h//|"
+         "http://[::1|http://[]|http://[::1]1|http://[h]|http://[::1/8]|"
+         "http://::1|http://@h|http://:p@h|http://u@v@h|http://u:p@|"
+         "http://u%3av:p@h|http://u%:p@h|http://u%0:p@h|http://u:%zz@h|"
+         "http://u:%00@h|http://u:%0d%0a@h|http://u:%7f@h|http://u:p\"@h|"
+         "http://u:p\xc3\xa4@h|http://u:p/q@h|http://u:p?q@h|http://u[:p@h|"
+         "http://h_\xc3\xa4|http://h%41|http://h off"},
+        {MDM_DIRECTIVE_PUSH_CERTIFICATE_PASS_PHRASE, NULL,
+         "|secret|file:|file:missing|exec:|exec:true|exec:./true|"
+         "exec:/nonexistent/program|exec:/bin/false|exec:/bin/true|"
+         "exec:/|FILE:x|file:a b|file:/dev/null"},
+    };
+
+    try_values(*state, cases, MDM_ARRAY_LEN(cases));
+}
+
 static void test_push_certificates(void **state)
 {
     const mdm_directive_id_t id = MDM_DIRECTIVE_PUSH_CERTIFICATE;
@@ -51,7 +77,7 @@ static void test_push_certificates(void **state)
     testcert_free(&none);
 }
 
-/* What goes into the request, and that nothing tells the password. */
+/* What goes into the request; nothing shows the password. */
 static void test_push_proxy(void **state)
 {
     static const struct {
@@ -63,7 +89,7 @@ static void test_push_proxy(void **state)
     } cases[] = {
         {"http://h", "h", 80, NULL, "http://h:80"},
         {"http://h:3128/", "h", 3128, NULL, "http://h:3128"},
-        {"http://[::1]:8080", "::1", 8080, NULL, "http://::1:8080"},
+        {"http://[::1]:8080", "::1", 8080, NULL, "http://[::1]:8080"},
         /* "Aladdin:open sesame", of RFC 7617 */
         {"http://Aladdin:open%20sesame@h", "h", 80,
          "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", "http://h:80"},
@@ -73,13 +99,7 @@ static void test_push_proxy(void **state)
          "http://h:1"},
         {"off", NULL, 0, NULL, "off"},
     };
-    static const char *const wrong[] = {
-        "https://user:Passw0rd@h",   "http://user:Passw0rd@h:x",
-        "http://user:Passw0rd@h/x",  "http://us\"er:Passw0rd@h",
-        "http://user:Passw0rd%00@h", "http://user:Passw0rd@h@h",
-        "ftp://user:Passw0rd@h",     "http://user:Passw0rd@h off"};
     world_t *w = *state;
-    char url[1200];
     char text[200];
     mdm_config_t *c;
     size_t i;
@@ -105,6 +125,19 @@ static void test_push_proxy(void **state)
         }
         mdm_config_free(&c);
     }
+}
+
+static void test_push_proxy_faults(void **state)
+{
+    static const char *const wrong[] = {
+        "https://user:Passw0rd@h",   "http://user:Passw0rd@h:x",
+        "http://user:Passw0rd@h/x",  "http://us\"er:Passw0rd@h",
+        "http://user:Passw0rd%00@h", "http://user:Passw0rd@h@h",
+        "ftp://user:Passw0rd@h",     "http://user:Passw0rd@h off"};
+    world_t *w = *state;
+    char url[1200];
+    size_t i;
+
     for (i = 0; i < MDM_ARRAY_LEN(wrong); i++) {
         assert_int_equal(try_one(w, MDM_DIRECTIVE_PUSH_PROXY, wrong[i]),
                          MDM_ECONFIG);
@@ -344,9 +377,14 @@ static void test_many_locked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_push_certificates), TEST(test_push_proxy),
-        TEST(test_pass_phrase),       TEST(test_pass_phrase_faults),
-        TEST(test_pass_phrase_length), TEST(test_many_locked),
+        TEST(test_values),
+        TEST(test_push_certificates),
+        TEST(test_push_proxy),
+        TEST(test_push_proxy_faults),
+        TEST(test_pass_phrase),
+        TEST(test_pass_phrase_faults),
+        TEST(test_pass_phrase_length),
+        TEST(test_many_locked),
     };
 
     return cmocka_run_group_tests_name("config_push", tests, NULL, NULL);
