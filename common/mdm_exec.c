@@ -170,7 +170,8 @@ static mdm_rc judge(const run_t *run, mdm_err_t *err)
 static void end(run_t *run)
 {
     if (!run->exited) {
-        (void)kill(-run->pid, SIGKILL); /* its session's group */
+        (void)kill(-run->pid, SIGKILL); /* with what it started */
+        (void)kill(run->pid, SIGKILL);
         while (waitpid(run->pid, NULL, 0) < 0 && errno == EINTR) {
         }
     }

@@ -145,7 +145,6 @@ static void test_surroundings(void **state)
                    "test -e /proc/$$/fd/%d || echo closed", fd);
     expect_output(w, script, "closed\n");
     (void)close(fd);
-    expect_output(w, "(: < /dev/tty) 2>/dev/null || echo alone", "alone\n");
     (void)sigemptyset(&usr1);
     (void)sigaddset(&usr1, SIGUSR1);
     (void)sigprocmask(SIG_BLOCK, &usr1, NULL);
@@ -156,6 +155,36 @@ static void test_surroundings(void **state)
                   "0000000\n0000000\n");
     (void)signal(SIGPIPE, SIG_DFL);
     (void)sigprocmask(SIG_UNBLOCK, &usr1, NULL);
+}
+
+/* In a process with a terminal: it can open that, the program cannot. */
+static int on_terminal(world_t *w)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+    if (setsid() < 0 || master < 0 || grantpt(master) != 0 ||
+        unlockpt(master) != 0 || open(ptsname(master), O_RDWR) < 0 ||
+        open("/dev/tty", O_RDWR | O_CLOEXEC) < 0) {
+        return 2;
+    }
+    return run(w, "(: < /dev/tty) 2>/dev/null || echo alone", LONG_US) ==
+                       MDM_OK &&
+                   mdm_str_is(w->output, "alone\n")
+               ? 0
+               : 1;
+}
+
+static void test_no_terminal(void **state)
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        _exit(on_terminal(*state));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static void test_faults(void **state)
@@ -268,8 +297,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         EACH(test_output),     EACH(test_surroundings),
-        EACH(test_faults),     EACH(test_time_limit),
-        EACH(test_background), EACH(test_reaping_host),
+        EACH(test_no_terminal), EACH(test_faults),
+        EACH(test_time_limit), EACH(test_background),
+        EACH(test_reaping_host),
     };
 
     return cmocka_run_group_tests_name("exec", tests, NULL, NULL);
