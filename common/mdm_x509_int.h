@@ -22,7 +22,7 @@ int mdm_x509_passphrase(char *buf, int size, int writing, void *arg);
 
 /* The first private key of a PEM text; the caller frees it.  *locked_r: it
  * is encrypted and only the pass phrase was missing.  MDM_EINVAL: the text
- * says why there is none. */
+ * says why there is none.  MDM_ENOMEM. */
 mdm_rc mdm_x509_read_key(mdm_str_t pem, mdm_str_t passphrase,
                          EVP_PKEY **key_r, bool *locked_r, mdm_err_t *err)
     MDM_USE_RESULT;

@@ -167,6 +167,7 @@ mdm_rc mdm_x509_read_key(mdm_str_t pem, mdm_str_t passphrase,
     asked_t asked = {.passphrase = passphrase};
     mdm_rc rc;
     BIO *bio = mdm_x509_open_pem(pem, &rc, err);
+    bool no_memory;
 
     *key_r = NULL;
     *locked_r = false;
@@ -176,9 +177,11 @@ mdm_rc mdm_x509_read_key(mdm_str_t pem, mdm_str_t passphrase,
     ERR_clear_error();
     *key_r = PEM_read_bio_PrivateKey(bio, NULL, note_and_give, &asked);
     BIO_free(bio);
-    ERR_clear_error();
+    no_memory = mdm_err_take_nomem();
     if (*key_r != NULL) {
         rc = MDM_OK;
+    } else if (no_memory) {
+        rc = mdm_err_nomem(err);
     } else if (asked.asked) {
         rc = not_opened(pem, &asked, locked_r, err);
     } else if (!has_key(pem)) {
