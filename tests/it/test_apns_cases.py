@@ -342,8 +342,11 @@ def check_calm(case, stage):
 
 
 def check_late_settings(case, stage):
-    """Nothing, or not much, goes out before the peer has said how much."""
-    assert case.play.before_settings + case.play.refused <= 5
+    """What went out before the peer had said how much, and was refused, is
+    repeated; nothing else is."""
+    assert case.play.refused == max(case.play.before_settings - 1, 0)
+    assert sum(len(case.requests(d)) for d in case.devices) \
+        == len(case.devices) + case.play.refused
     # One at a time, 1.5 seconds each.
     times = sorted(case.requests(d)[-1]["time"] for d in case.devices)
     assert all(b - a > 1.4 for a, b in zip(times, times[1:])), times
