@@ -353,12 +353,14 @@ def check_late_settings(case, stage):
 
 
 def check_zero(case, stage):
-    """It waits for the three seconds until there is room, and no longer."""
+    """It waits for the three seconds until there is room, and no longer.
+    What was sent before it could know was refused."""
     opened = next(h["time"] for h in stage.mock.handshakes
                   if h["fingerprint"] == case.identity.fingerprint)
     for device in case.devices:
-        (request,) = case.requests(device)
-        assert 2.9 < request["time"] - opened < 8
+        *early, last = case.requests(device)
+        assert 2.9 < last["time"] - opened < 8
+        assert all(r["time"] - opened < 2 for r in early)
 
 
 def check_blackhole(case, stage):
@@ -390,9 +392,11 @@ def test_goaway_that_says_bad_certificate(stage):
     assert found and all("BadCertificateEnvironment" in x for x in found)
     assert len(found) <= len(case.play.connected)
     for device in case.devices:
-        assert not case.requests(device)
+        # It may have been sent before the GOAWAY came, never answered.
+        assert len(case.requests(device)) <= len(case.play.connected)
         row = case.row(device)
         assert row["next_attempt"] and row["token"] == "good"
+        assert row["last_status"] in (None, 0)
 
 
 def test_streams_one_and_back(stage):

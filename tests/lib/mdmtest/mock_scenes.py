@@ -71,13 +71,20 @@ class SceneConnection(Connection):
         self.deaf = False
         self.mute_pings = False
         self.held = bool(play.script.get("no_initial_settings"))
+        self.opening = False
+        self.limit = None           # announced last
 
     def connection_made(self, transport):
+        # What is said when it opens is said in one breath: a client could act
+        # upon the first settings before the next ones have come.
+        self.opening = True
         super().connection_made(transport)
+        self.opening = False
         self.fire(lambda on: on == "connect", 0, None)
+        self.flush()
 
     def flush(self):
-        if not self.held and not self.deaf:
+        if not self.held and not self.deaf and not self.opening:
             super().flush()
 
     def data_received(self, data):
@@ -99,6 +106,9 @@ class SceneConnection(Connection):
         self.requests += 1
         if self.held:
             self.play.before_settings += 1
+        if self.limit == 0:         # it did not know yet
+            self.refuse(stream)
+            return
         token = request["token"]
         self.fire(lambda on: self.is_meant(on, token), stream, request)
 
@@ -168,15 +178,18 @@ class SceneConnection(Connection):
 
     def do_settings(self, step, stream):
         limit = step["max_streams"]
+        self.limit = limit
         self.h2.update_settings({LIMIT: limit})
         if self.held:
             self.held = False
             # Opened before anything was said: the peer may refuse them.
             for number in sorted(self.streams)[limit:]:
-                self.h2.reset_stream(number,
-                                     h2.errors.ErrorCodes.REFUSED_STREAM)
-                self.streams.pop(number)
-                self.play.refused += 1
+                self.refuse(number)
+
+    def refuse(self, stream):
+        self.h2.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+        self.streams.pop(stream)
+        self.play.refused += 1
 
     def do_goaway(self, step, stream):
         payload = (step["last"].to_bytes(4, "big")
