@@ -39,6 +39,7 @@ typedef struct mdm_flight {
     int64_t attempts;
     int64_t token_at;
     int64_t version; /* of the certificate it was sent with */
+    char apns_id[MDM_UUID_SIZE];
     mdm_apns_outcome_t outcome;
 } mdm_flight_t;
 
@@ -62,6 +63,8 @@ struct mdm_dispatch {
     pthread_t thread;
     int wake_fd;
     pthread_mutex_t mutex; /* guards the fields down to the blank line */
+    pthread_cond_t answered; /* one of the next two changed */
+    uint64_t answers;        /* how often answers were stored */
     bool retire;
     bool stop;
     int64_t stop_by_us;
@@ -78,6 +81,7 @@ struct mdm_dispatch {
     bool store_opened;
     bool certs_adopted;
     int64_t version; /* of the store, when last looked at */
+    int64_t certs_version; /* of it, when the certificates were read */
     int64_t look_at_us;
     mdm_chores_t chores;
     int64_t seen_at_us;
@@ -92,6 +96,9 @@ struct mdm_dispatch {
 uint32_t mdm_dispatch_dice(mdm_dispatch_t *d);
 /* Logs a store fault, at most one line a minute. */
 void mdm_dispatch_store_fault(mdm_dispatch_t *d, const mdm_err_t *err);
+
+/* Answers of APNs were stored: tells those who wait for them. */
+void mdm_dispatch_answered(mdm_dispatch_t *d);
 
 /* Claims and submits what is due, connects where needed. */
 void mdm_topic_pump(mdm_topic_t *topic, int64_t mono_us);

@@ -94,6 +94,8 @@ static mdm_rc finish_one(mdm_tx_t *tx, flush_job_t *job, mdm_flight_t *f,
                                 .verdict = j.verdict,
                                 .status = f->outcome.status,
                                 .reason = mdm_str_from(f->outcome.reason),
+                                .apns_id = mdm_str_from(f->apns_id),
+                                .timestamp_ms = f->outcome.timestamp_ms,
                                 .retry_at_us = job->now_us + j.delay_us,
                                 .repeat_at_us = j.repeat_us > 0
                                                     ? job->now_us + j.repeat_us
@@ -172,6 +174,7 @@ void mdm_topic_flush(mdm_topic_t *t)
                         job.suspended_by->outcome.reason);
             job.suspended_now = false;
         }
+        mdm_dispatch_answered(d);
         drop_ended(t, job.n);
     }
 }
@@ -338,13 +341,16 @@ void mdm_topic_renew(mdm_topic_t *t, int64_t version)
 {
     size_t i;
 
-    t->version = version;
+    if (t->version != version) {
+        /* Whatever failed, failed with the former one. */
+        t->version = version;
+        t->connect_at_us = 0;
+        t->connect_failures = 0;
+    }
     for (i = 0; i < MDM_SESSIONS_MAX; i++) {
         if (t->sessions[i] != NULL && t->sessions[i]->version != version &&
             !t->sessions[i]->draining) {
             t->sessions[i]->draining = true;
-            t->connect_at_us = 0;
-            t->connect_failures = 0;
         }
     }
 }
@@ -353,6 +359,8 @@ void mdm_topic_renew(mdm_topic_t *t, int64_t version)
 
 typedef struct claim_job {
     mdm_topic_t *topic;
+    int64_t version; /* of the connection's certificate */
+    bool stale;      /* there is another one now, or none that may be used */
     mdm_arena_t *arena;
     int64_t now_us;
     size_t limit;
@@ -364,7 +372,19 @@ static mdm_rc claim(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     claim_job_t *job = arg;
     mdm_dispatch_t *d = job->topic->dispatch;
+    int64_t version;
+    bool suspended;
+    mdm_rc rc;
 
+    /* Once a renewed certificate is stored no push goes out under the former
+     * one: asked in the same transaction. */
+    rc = mdm_store_pushcert_version(tx, topic_str(job->topic), &version,
+                                    &suspended, err);
+    job->n = 0;
+    job->stale = rc == MDM_OK && (suspended || version != job->version);
+    if (rc != MDM_OK || job->stale) {
+        return rc;
+    }
     return mdm_store_push_claim(
         tx, topic_str(job->topic), mdm_str_from(d->holder), job->now_us,
         job->now_us + d->config.push_timeout_us + CLAIM_SPARE_US, job->limit,
@@ -401,6 +421,7 @@ static void send_one(mdm_session_t *s, const mdm_claim_t *c, int64_t now_us,
     f->attempts = c->attempts;
     f->token_at = c->token_at;
     f->version = s->version;
+    memcpy(f->apns_id, c->apns_id, sizeof(f->apns_id));
     if (!c->pushable) {
         /* 0: APNs was not asked; the next TokenUpdate makes it due again. */
         end_unsent(f, MDM_APNS_ANSWERED, 0, "NoToken");
@@ -438,6 +459,7 @@ static bool claim_and_send(mdm_session_t *s, int64_t mono)
 
     if (job != NULL) {
         job->topic = t;
+        job->version = s->version;
         job->now_us = mdm_wall_us(NULL);
         job->limit = room < CLAIM_MAX ? room : CLAIM_MAX;
         job->arena = mdm_arena_new(true);
@@ -451,7 +473,10 @@ static bool claim_and_send(mdm_session_t *s, int64_t mono)
         for (i = 0; i < job->n; i++) {
             send_one(s, &job->claims[i], job->now_us, mono);
         }
-        more = job->n == job->limit;
+        more = !job->stale && job->n == job->limit;
+        if (job->stale) {
+            t->dispatch->certs_version = -1; /* read at the next look */
+        }
     } else {
         mdm_dispatch_store_fault(t->dispatch, &err);
     }

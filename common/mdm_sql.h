@@ -12,7 +12,7 @@
 #include "mdm_err.h"
 #include "mdm_store.h"
 
-#define MDM_SCHEMA_VERSION 2
+#define MDM_SCHEMA_VERSION 3
 
 /* Every statement of the program; text in mdm_sql.c. */
 typedef enum mdm_stmt {
@@ -82,11 +82,13 @@ typedef enum mdm_stmt {
     MDM_SQL_PUSH_PAYLOAD,
     MDM_SQL_PUSH_DONE,
     MDM_SQL_PUSH_RETRY,
+    MDM_SQL_PUSH_STATE,
     MDM_SQL_PUSH_TOKEN_DEAD,
     MDM_SQL_PUSH_RELEASE,
     MDM_SQL_PUSH_RECOVER,
     MDM_SQL_PUSHCERT_GET,
     MDM_SQL_PUSHCERT_KNOWN,
+    MDM_SQL_PUSHCERT_VERSION,
     MDM_SQL_PUSHCERT_LIST,
     MDM_SQL_PUSHCERT_SET,
     MDM_SQL_PUSHCERT_SUSPEND,

@@ -81,6 +81,11 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     "CREATE INDEX queue_finished ON queue(finished_at) WHERE state >= 3;"
     "CREATE INDEX queue_history ON queue(eid, qid) WHERE state >= 3;"
     "CREATE INDEX command_created ON command(created_at, cid);",
+    /* Version 3.  Which push of the row APNs answered last: its generation,
+     * the id it went out under, and the time in a 410. */
+    "ALTER TABLE push ADD COLUMN last_generation BIGINT NOT NULL DEFAULT 0;"
+    "ALTER TABLE push ADD COLUMN last_id TEXT;"
+    "ALTER TABLE push ADD COLUMN last_timestamp BIGINT NOT NULL DEFAULT 0;",
 };
 
 static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)
