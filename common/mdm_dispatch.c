@@ -306,7 +306,6 @@ static void lead_pushes(mdm_dispatch_t *d, bool woken, bool winding_down,
     d->look_at_us = mono + SAFETY_US;
     for (i = 0; i < d->ntopics; i++) {
         mdm_topic_pump(d->topics[i], mono);
-        mdm_topic_step(d->topics[i], mono);
         mdm_topic_flush(d->topics[i]);
     }
 }

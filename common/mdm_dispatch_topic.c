@@ -355,6 +355,34 @@ void mdm_topic_renew(mdm_topic_t *t, int64_t version)
     }
 }
 
+/* ---- bytes to the peer --------------------------------------------------- */
+
+static mdm_rc write_out(mdm_session_t *s, mdm_err_t *err)
+{
+    size_t n;
+    mdm_rc rc;
+
+    for (;;) {
+        if (s->out_pos == s->out_len) {
+            s->out_pos = 0;
+            rc = mdm_apns_take(s->apns, s->out, sizeof(s->out), &s->out_len,
+                               err);
+            if (rc != MDM_OK || s->out_len == 0) {
+                return rc;
+            }
+        }
+        rc = mdm_conn_write(s->conn, s->out + s->out_pos,
+                            s->out_len - s->out_pos, &n, err);
+        if (rc == MDM_EAGAIN) {
+            return MDM_OK;
+        }
+        if (rc != MDM_OK) {
+            return rc;
+        }
+        s->out_pos += n;
+    }
+}
+
 /* ---- claiming and sending ----------------------------------------------- */
 
 typedef struct claim_job {
@@ -510,8 +538,11 @@ void mdm_topic_pump(mdm_topic_t *t, int64_t mono)
     if (s == NULL || mdm_conn_state(s->conn) != MDM_CONN_OPEN) {
         return;
     }
+    /* What was claimed leaves before more is claimed: requests that go out
+     * together come back together, and then nothing is under way while they
+     * are written to the store.  A fault shows again in mdm_topic_step(). */
     while (more && mdm_apns_room(s->apns) > 0) {
-        more = claim_and_send(s, mono);
+        more = claim_and_send(s, mono) && write_out(s, &err) == MDM_OK;
     }
     if (mdm_store_read(store, next_due, t, &err) != MDM_OK) {
         mdm_dispatch_store_fault(t->dispatch, &err);
@@ -519,32 +550,6 @@ void mdm_topic_pump(mdm_topic_t *t, int64_t mono)
 }
 
 /* ---- moving bytes ------------------------------------------------------- */
-
-static mdm_rc write_out(mdm_session_t *s, mdm_err_t *err)
-{
-    size_t n;
-    mdm_rc rc;
-
-    for (;;) {
-        if (s->out_pos == s->out_len) {
-            s->out_pos = 0;
-            rc = mdm_apns_take(s->apns, s->out, sizeof(s->out), &s->out_len,
-                               err);
-            if (rc != MDM_OK || s->out_len == 0) {
-                return rc;
-            }
-        }
-        rc = mdm_conn_write(s->conn, s->out + s->out_pos,
-                            s->out_len - s->out_pos, &n, err);
-        if (rc == MDM_EAGAIN) {
-            return MDM_OK;
-        }
-        if (rc != MDM_OK) {
-            return rc;
-        }
-        s->out_pos += n;
-    }
-}
 
 /* A peer that never stops sending must not keep the thread from its other
  * duties; what is left is read in the next round, without a wait. */
