@@ -151,8 +151,10 @@ static mdm_rc add_enrolment(mdm_tx_t *tx, const fill_job_t *job, uint32_t n,
     mdm_rc rc;
 
     (void)snprintf(id, sizeof(id), "00008030-%016" PRIX32, n);
-    mdm_sha256(mdm_str_from(id), token);
-    rc = mdm_uuid_new(magic, err);
+    rc = mdm_sha256(mdm_str_from(id), token, err);
+    if (rc == MDM_OK) {
+        rc = mdm_uuid_new(magic, err);
+    }
     channel.id = mdm_str_from(id);
     channel.device = channel.id;
     msg.topic = mdm_str_from(job->o->topic);
@@ -174,7 +176,7 @@ static mdm_rc fill_some(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     fill_job_t *job = arg;
     mdm_queue_add_t add = {.cid = job->cid, .priority = 5};
-    char apns_id[MDM_UUID_SIZE];
+    mdm_push_ticket_t ticket;
     mdm_rc rc = MDM_OK;
     uint32_t n;
 
@@ -186,7 +188,7 @@ static mdm_rc fill_some(mdm_tx_t *tx, void *arg, mdm_err_t *err)
         if (rc == MDM_OK && job->cid != 0) {
             rc = mdm_store_push_mark(tx, add.eid,
                                      mdm_str_from(job->o->topic),
-                                     job->now_us, apns_id, err);
+                                     job->now_us, &ticket, err);
         }
     }
     return rc;
