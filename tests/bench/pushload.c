@@ -117,7 +117,7 @@ static mdm_store_t *open_store(const options_t *o)
     return store;
 }
 
-/* ---- filling ---------------------------------------------------------------- */
+/* ---- filling ------------------------------------------------------------- */
 
 typedef struct fill_job {
     const options_t *o;
@@ -216,7 +216,7 @@ static int fill(const options_t *o)
     return 0;
 }
 
-/* ---- sending ---------------------------------------------------------------- */
+/* ---- sending ------------------------------------------------------------- */
 
 typedef struct look_job {
     mdm_str_t topic;
@@ -396,7 +396,7 @@ static int run(const options_t *o)
                          " WHERE last_status = 200"));
 }
 
-/* ---- options ---------------------------------------------------------------- */
+/* ---- options ------------------------------------------------------------- */
 
 static const char usage_text[] =
     "usage: pushload fill -D DIR -T TOPIC -n PUSHES [-e]\n"
