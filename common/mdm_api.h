@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "mdm_edge.h"
+#include "mdm_wait.h"
 
 #define MDM_API_SEGMENTS_MAX 6
 /* Targets of one call; a URL longer than this many ids does not reach us. */
@@ -54,6 +55,20 @@ mdm_api_fn mdm_api_block;
 mdm_api_fn mdm_api_unblock;
 mdm_api_fn mdm_api_secret_get;
 mdm_api_fn mdm_api_migration;
+
+/* ?wait= (mdm_api_wait.c): how long, 0: not.  MDM_EINVAL. */
+mdm_rc mdm_api_wait_time(mdm_api_call_t *call, int64_t *time_r,
+                         mdm_err_t *err);
+/* Waits for the answers to pushes that are stored: one a target, in the
+ * arena; NULL where time_us is 0.  Whatever goes wrong, the pushes are on
+ * their way: the answers are pending, or NULL. */
+mdm_wait_answer_t *mdm_api_wait(mdm_api_call_t *call,
+                                const mdm_target_result_t *targets, size_t n,
+                                int64_t time_us);
+/* Adds what APNs said to a target's part of the answer; true: it is an
+ * error. */
+bool mdm_api_wait_json(json_t *json, const mdm_target_result_t *target,
+                       const mdm_wait_answer_t *answer);
 
 /* Answers with JSON; takes over the reference. */
 mdm_rc mdm_api_reply(mdm_api_call_t *call, int status, json_t *json,

@@ -17,6 +17,7 @@
 typedef struct targets {
     mdm_target_result_t *t;
     size_t n;
+    mdm_wait_answer_t *answers; /* one a target; NULL: nobody waited */
 } targets_t;
 
 /* One decoded id; `seen` holds those met before (jansson's objects are hash
@@ -80,9 +81,11 @@ static const char *push_fault(mdm_target_fault_t fault)
                : mdm_target_fault_text(fault);
 }
 
-/* One id's part of the answer; counts its failure. */
+/* One id's part of the answer, and its failure.  `answer`: NULL, or what
+ * APNs said. */
 static json_t *target_json(const mdm_target_result_t *t, bool enqueue,
-                           bool push, bool *failed_r)
+                           bool push, const mdm_wait_answer_t *answer,
+                           bool *failed_r)
 {
     json_t *json = json_object();
 
@@ -91,8 +94,11 @@ static json_t *target_json(const mdm_target_result_t *t, bool enqueue,
         *failed_r = true;
         json_object_set_new(json, "command_error",
                             json_string(mdm_target_fault_text(t->command)));
+    } else if (push && t->pushed && answer != NULL) {
+        *failed_r = mdm_api_wait_json(json, t, answer);
     } else if (push && t->pushed) {
-        json_object_set_new(json, "push_result", json_string(t->apns_id));
+        json_object_set_new(json, "push_result",
+                            json_string(t->ticket.apns_id));
     } else if (push) {
         *failed_r = true;
         json_object_set_new(json, "push_error",
@@ -113,7 +119,9 @@ static json_t *status_json(const targets_t *all, bool enqueue, bool push,
     size_t i;
 
     for (i = 0; i < all->n; i++) {
-        one = target_json(&all->t[i], enqueue, push, &failed);
+        one = target_json(&all->t[i], enqueue, push,
+                          all->answers != NULL ? &all->answers[i] : NULL,
+                          &failed);
         failures += failed ? 1U : 0U;
         unknown += failed && all->t[i].push == MDM_TARGET_UNKNOWN ? 1U : 0U;
         /* Ids end in a NUL (mdm_http_decode) and hold none. */
@@ -246,7 +254,8 @@ static json_t *enqueue_json(const mdm_enqueue_t *enqueue, json_t *status)
 mdm_rc mdm_api_enqueue(mdm_api_call_t *call, mdm_err_t *err)
 {
     mdm_enqueue_t enqueue;
-    targets_t all = {NULL, 0};
+    targets_t all = {NULL, 0, NULL};
+    int64_t wait_us = 0;
     size_t queued = 0;
     json_t *json;
     int http;
@@ -256,6 +265,9 @@ mdm_rc mdm_api_enqueue(mdm_api_call_t *call, mdm_err_t *err)
     rc = read_targets(call, 2, &all, err);
     if (rc == MDM_OK) {
         rc = read_command(call, &enqueue, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_api_wait_time(call, &wait_us, err);
     }
     if (rc != MDM_OK) {
         return rc;
@@ -275,13 +287,15 @@ mdm_rc mdm_api_enqueue(mdm_api_call_t *call, mdm_err_t *err)
         json_object_set_new(json, "error", json_string(err->text));
         return mdm_api_reply(call, 409, json, err);
     }
+    all.answers = mdm_api_wait(call, all.t, all.n, wait_us);
     json = status_json(&all, true, enqueue.push, &http);
     return mdm_api_reply(call, http, enqueue_json(&enqueue, json), err);
 }
 
 mdm_rc mdm_api_push(mdm_api_call_t *call, mdm_err_t *err)
 {
-    targets_t all = {NULL, 0};
+    targets_t all = {NULL, 0, NULL};
+    int64_t wait_us = 0;
     size_t pushed = 0;
     json_t *json = NULL;
     json_t *status;
@@ -289,6 +303,9 @@ mdm_rc mdm_api_push(mdm_api_call_t *call, mdm_err_t *err)
     mdm_rc rc;
 
     rc = read_targets(call, 2, &all, err);
+    if (rc == MDM_OK) {
+        rc = mdm_api_wait_time(call, &wait_us, err);
+    }
     if (rc == MDM_OK) {
         rc = mdm_queue_push(call->server->store, all.t, all.n, &pushed, err);
     }
@@ -298,6 +315,7 @@ mdm_rc mdm_api_push(mdm_api_call_t *call, mdm_err_t *err)
     if (pushed > 0) {
         mdm_dispatch_wake(call->server->dispatch);
     }
+    all.answers = mdm_api_wait(call, all.t, all.n, wait_us);
     status = status_json(&all, false, true, &http);
     json = json_object();
     json_object_set_new(json, "status", status);

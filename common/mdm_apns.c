@@ -281,7 +281,7 @@ uint32_t mdm_apns_room(const mdm_apns_t *apns)
     uint32_t used = apns->n_streams + apns->n_waiting;
     uint32_t limit;
 
-    if (is_over(apns)) {
+    if (is_over(apns) || apns->doubted) {
         return 0;
     }
     limit = stream_limit(apns);
@@ -442,6 +442,7 @@ mdm_rc mdm_apns_feed(mdm_apns_t *apns, const void *data, size_t n,
     }
     apns->heard_us = now_us;
     apns->ping_us = -1;
+    apns->doubted = false;
     keep_head(apns, p, n);
     while (n > 0) {
         part = n < FEED_SLICE ? n : FEED_SLICE;
@@ -468,7 +469,7 @@ static mdm_rc fill_streams(mdm_apns_t *apns)
 {
     mdm_rc rc = MDM_OK;
 
-    if (apns->waiting == NULL || is_over(apns)) {
+    if (apns->waiting == NULL || is_over(apns) || apns->doubted) {
         return MDM_OK;
     }
     while (rc == MDM_OK && apns->waiting != NULL &&
@@ -521,7 +522,7 @@ bool mdm_apns_wants_write(const mdm_apns_t *apns)
     }
     return apns->chunk_len > 0 ||
            nghttp2_session_want_write(apns->session) != 0 ||
-           (apns->waiting != NULL && !is_over(apns) &&
+           (apns->waiting != NULL && !is_over(apns) && !apns->doubted &&
             apns->n_streams < stream_limit(apns));
 }
 
@@ -553,7 +554,7 @@ static mdm_rc tick_ping(mdm_apns_t *apns, int64_t now_us, mdm_err_t *err)
         return mdm_err_set(err, MDM_ETIMEDOUT, 0,
                            "the push service does not answer a ping");
     }
-    if (now_us - apns->heard_us >= apns->ping_idle_us) {
+    if (apns->doubted || now_us - apns->heard_us >= apns->ping_idle_us) {
         if (nghttp2_submit_ping(apns->session, NGHTTP2_FLAG_NONE, NULL) !=
             0) {
             return mdm_err_nomem(err);
@@ -571,6 +572,11 @@ mdm_rc mdm_apns_tick(mdm_apns_t *apns, int64_t now_us, mdm_err_t *err)
         return over(apns, err);
     }
     while ((item = apns->open.head) != NULL && item->deadline_us <= now_us) {
+        /* Not even anything else came since: a dead peer, most likely, whom
+         * more pushes would not reach either. */
+        apns->doubted = apns->doubted ||
+                        (item->sent && apns->ping_idle_us > 0 &&
+                         now_us - apns->heard_us >= apns->answer_timeout_us);
         no_answer(apns, item);
     }
     if (!apns->ready && now_us - apns->start_us >= apns->answer_timeout_us) {

@@ -64,8 +64,9 @@ mdm_rc mdm_apns_new(const mdm_apns_config_t *config, int64_t now_us,
 void mdm_apns_free(mdm_apns_t **apns, const char *why);
 
 /* How many pushes may be submitted now: the peer's live
- * MAX_CONCURRENT_STREAMS and our bound less what is open; 0 after GOAWAY and
- * when the session is finished. */
+ * MAX_CONCURRENT_STREAMS and our bound less what is open; 0 after GOAWAY,
+ * when the session is finished, and while a peer that missed an answer and was
+ * silent ever since has not answered a ping. */
 uint32_t mdm_apns_room(const mdm_apns_t *apns);
 /* MDM_EBUSY: no room.  MDM_ECLOSED: session ended or going away.
  * MDM_EINVAL: token or magic empty or over its maximum, magic not UTF-8.

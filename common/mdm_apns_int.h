@@ -86,6 +86,7 @@ struct mdm_apns {
     int64_t start_us;
     int64_t heard_us; /* last time bytes came */
     int64_t ping_us;  /* unanswered ping, -1: none */
+    bool doubted;     /* is the peer still there?  That ping will tell */
 };
 
 /* Reports the outcome of a push, once; frees it or parks it until its stream

@@ -183,7 +183,7 @@ static mdm_rc find_silent(mdm_tx_t *tx, mdm_slice_t *slice,
 static mdm_rc wake_silent(mdm_tx_t *tx, const mdm_slice_t *slice,
                           const mdm_silent_t *s, mdm_err_t *err)
 {
-    char apns_id[MDM_UUID_SIZE];
+    mdm_push_ticket_t ticket;
     int64_t due = 0;
     bool found;
     mdm_rc rc;
@@ -193,7 +193,7 @@ static mdm_rc wake_silent(mdm_tx_t *tx, const mdm_slice_t *slice,
     rc = mdm_store_push_get(tx, s->eid, &found, &due, err);
     return rc == MDM_OK && due == 0
                ? mdm_store_push_mark(tx, s->eid, s->topic, slice->now_us,
-                                     apns_id, err)
+                                     &ticket, err)
                : rc;
 }
 

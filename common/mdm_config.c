@@ -3,7 +3,7 @@
  * itself is mdm_directives.def; how each argument is read stands in
  * mdm_config_set.c.  Parent process only, one thread.
  */
-#include "mdm_config.h"
+#include "mdm_config_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,7 +195,9 @@ static void check_push_certs(const mdm_config_t *c, const mdm_log_t *log)
 mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
                         mdm_err_t *err)
 {
-    (void)err;
+    if (mdm_config_check_locked(c, err) != MDM_OK) {
+        return MDM_ECONFIG;
+    }
     check_push_certs(c, log);
     if (!c->push && c->npush_certs > 0) {
         warn(log, "push certificates are named but MDMPush (mdm_push) is off: "
@@ -329,6 +331,18 @@ bool mdm_config_show(const mdm_config_t *c, mdm_directive_id_t id, char *dst,
     case MDM_DIRECTIVE_PUSH_SERVER:
         (void)snprintf(dst, cap, "%s:%u", c->push_host,
                        (unsigned)c->push_port);
+        return true;
+    case MDM_DIRECTIVE_PUSH_PROXY: /* without its credentials */
+        if (c->push_proxy == NULL) {
+            (void)snprintf(dst, cap, "off");
+        } else {
+            (void)snprintf(dst, cap,
+                           strchr(c->push_proxy->host, ':') == NULL
+                               ? "http://%s:%u"
+                               : "http://[%s]:%u",
+                           c->push_proxy->host,
+                           (unsigned)c->push_proxy->port);
+        }
         return true;
     case MDM_DIRECTIVE_PUSH_RETRY:
         (void)snprintf(dst, cap, "%llds %llds",

@@ -6,6 +6,7 @@
 #define MDM_CONFIG_H
 
 #include "mdm.h"
+#include "mdm_conn.h"
 #include "mdm_jwt.h"
 #include "mdm_mem.h"
 #include "mdm_net.h"
@@ -68,6 +69,14 @@ typedef struct mdm_return_to_service {
     bool retry_enrollment;
 } mdm_return_to_service_t;
 
+/* A push certificate from files whose key is encrypted, while nobody gave a
+ * pass phrase. */
+typedef struct mdm_locked_cert {
+    struct mdm_locked_cert *next;
+    const char *file; /* as the directive names it */
+    mdm_str_t pem;
+} mdm_locked_cert_t;
+
 struct mdm_config {
     mdm_scope_t scope;
     mdm_arena_t *arena; /* owns what the fields point to; NULL when merged */
@@ -104,8 +113,11 @@ struct mdm_config {
     bool push;
     const char *push_host;
     uint16_t push_port;
+    const mdm_conn_proxy_t *push_proxy; /* NULL: straight */
     const mdm_keypair_t *push_certs[MDM_PUSH_CERTS_MAX];
     size_t npush_certs;
+    mdm_str_t push_phrase; /* absent: none was given */
+    mdm_locked_cert_t *locked_certs; /* that wait for it; the newest first */
     const char *push_ca_file;
     int64_t push_expiration_us;
     int64_t push_timeout_us;

@@ -83,6 +83,17 @@ mdm_rc mdm_config_read(mdm_config_t *c, const char *arg, mdm_str_t *text_r,
     return MDM_OK;
 }
 
+mdm_str_t mdm_config_first_line(mdm_str_t text)
+{
+    mdm_str_t rest = text;
+    mdm_str_t line = mdm_str_split(&rest, '\n');
+
+    if (line.n > 0 && rest.s != NULL && line.s[line.n - 1] == '\r') {
+        line.n--;
+    }
+    return line;
+}
+
 mdm_rc mdm_config_secret(mdm_config_t *c, const char *arg,
                          mdm_str_t *secret_r, mdm_err_t *err)
 {
@@ -91,11 +102,7 @@ mdm_rc mdm_config_secret(mdm_config_t *c, const char *arg,
 
     rc = mdm_config_read(c, arg, &text, err);
     if (rc == MDM_OK) {
-        *secret_r = mdm_str_split(&text, '\n');
-        if (secret_r->n > 0 && text.s != NULL &&
-            secret_r->s[secret_r->n - 1] == '\r') {
-            secret_r->n--;
-        }
+        *secret_r = mdm_config_first_line(text);
     }
     return rc;
 }

@@ -1,8 +1,8 @@
 /*
  * mdm_config_int.h - between the files that read directives' arguments:
  * mdm_config_set.c (which directive goes where), mdm_config_arg.c (kinds of
- * arguments), mdm_config_push.c, mdm_config_device.c and
- * mdm_config_services.c (groups).
+ * arguments), mdm_config_push.c, mdm_config_pushcert.c, mdm_config_device.c
+ * and mdm_config_services.c (groups).
  */
 #ifndef MDM_CONFIG_INT_H
 #define MDM_CONFIG_INT_H
@@ -20,6 +20,17 @@ mdm_rc mdm_config_apply_services(mdm_config_t *config, mdm_directive_id_t id,
                                  int argc, const char *const *argv,
                                  mdm_err_t *err) MDM_USE_RESULT;
 
+/* A push certificate, and the pass phrase of those with encrypted keys, in
+ * any order. */
+mdm_rc mdm_config_push_cert(mdm_config_t *config, int argc,
+                            const char *const *argv, mdm_err_t *err)
+    MDM_USE_RESULT;
+mdm_rc mdm_config_push_phrase(mdm_config_t *config, const char *arg,
+                              mdm_err_t *err) MDM_USE_RESULT;
+/* Is there one for each that needs it?  MDM_ECONFIG. */
+mdm_rc mdm_config_check_locked(const mdm_config_t *config, mdm_err_t *err)
+    MDM_USE_RESULT;
+
 /* The error for a wrong word: `expected` completes "give ...". */
 mdm_rc mdm_config_bad(mdm_err_t *err, const char *arg, const char *expected);
 /* An absolute file name; relative ones start at the node's root. */
@@ -29,6 +40,8 @@ mdm_rc mdm_config_path(mdm_config_t *config, const char *arg,
  * wipes. */
 mdm_rc mdm_config_read(mdm_config_t *config, const char *arg,
                        mdm_str_t *text_r, mdm_err_t *err) MDM_USE_RESULT;
+/* The first line of a text, without its end (LF or CRLF). */
+mdm_str_t mdm_config_first_line(mdm_str_t text);
 /* A file that holds one secret: its first line without the newline (LF or
  * CRLF), in the node's arena; may be empty. */
 mdm_rc mdm_config_secret(mdm_config_t *config, const char *arg,

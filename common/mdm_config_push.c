@@ -1,6 +1,7 @@
 /*
  * mdm_config_push.c - how the arguments of the MDMPush... directives are
- * read.  Parent process only.
+ * read, but for those of certificates (mdm_config_pushcert.c).  Parent process
+ * only.
  */
 #include "mdm_config_int.h"
 
@@ -9,93 +10,217 @@
 #include "mdm_str.h"
 #include "mdm_time.h"
 
-static mdm_rc set_push_server(mdm_config_t *c, const char *arg, mdm_err_t *err)
+#define HOST_MAX 255
+#define CREDENTIALS_MAX 1024 /* bytes of "user:password" as written */
+
+/* RFC 3986: what needs no escaping in a name and in a user's part. */
+static bool is_unreserved(char c)
 {
-    mdm_str_t rest = mdm_str_from(arg);
-    mdm_str_t host;
-    uint64_t port = 443;
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c >= '0' && c <= '9') || (c != '\0' && strchr("-._~", c) != NULL);
+}
+
+static bool is_host(mdm_str_t host)
+{
     size_t i;
 
-    if (rest.n > 0 && rest.s[0] == '[') { /* [::1]:2197 */
-        rest.s++;
-        rest.n--;
-        host = mdm_str_split(&rest, ']');
-        if (rest.s == NULL || (rest.n > 0 && rest.s[0] != ':')) {
-            host.n = 0; /* no "]", or something else than a port behind it */
-        } else if (rest.n > 0) {
-            rest.s++;
-            rest.n--;
-        } else {
-            rest = MDM_STR_NONE;
-        }
-    } else {
-        host = mdm_str_split(&rest, ':');
-    }
     for (i = 0; i < host.n; i++) {
-        if (host.s[i] <= ' ' || host.s[i] == '/' || host.s[i] >= 0x7f) {
-            host.n = 0;
+        if (!is_unreserved(host.s[i])) {
+            return false;
         }
     }
-    if (host.n == 0 || host.n > 255 ||
-        (rest.s != NULL &&
-         (!mdm_parse_u64(rest, 65535, &port) || port == 0))) {
+    return host.n > 0 && host.n <= HOST_MAX;
+}
+
+static bool is_ipv6(mdm_str_t host)
+{
+    mdm_net_t net;
+
+    return host.n > 0 && memchr(host.s, ':', host.n) != NULL &&
+           memchr(host.s, '/', host.n) == NULL &&
+           mdm_net_parse(host, &net, NULL) == MDM_OK;
+}
+
+/* "host", "host:port", "[::1]:port"; *port_r is left alone without a port.
+ * False: it is neither. */
+static bool split_host_port(mdm_str_t text, mdm_str_t *host_r,
+                            uint16_t *port_r)
+{
+    mdm_str_t rest = text;
+    uint64_t port = *port_r;
+    bool ok;
+
+    if (rest.n > 0 && rest.s[0] == '[') {
+        rest = (mdm_str_t){rest.s + 1, rest.n - 1};
+        *host_r = mdm_str_split(&rest, ']');
+        ok = rest.s != NULL && is_ipv6(*host_r) &&
+             (rest.n == 0 || rest.s[0] == ':');
+        rest = ok && rest.n > 0 ? (mdm_str_t){rest.s + 1, rest.n - 1}
+                                : MDM_STR_NONE;
+    } else {
+        *host_r = mdm_str_split(&rest, ':');
+        ok = is_host(*host_r);
+    }
+    if (!ok || (rest.s != NULL &&
+                (!mdm_parse_u64(rest, 65535, &port) || port == 0))) {
+        return false;
+    }
+    *port_r = (uint16_t)port;
+    return true;
+}
+
+static mdm_rc set_push_server(mdm_config_t *c, const char *arg, mdm_err_t *err)
+{
+    mdm_str_t host;
+
+    c->push_port = 443;
+    if (!split_host_port(mdm_str_from(arg), &host, &c->push_port)) {
         return mdm_config_bad(err, arg,
                    "host or host:port, such as api.push.apple.com:2197");
     }
-    c->push_port = (uint16_t)port;
     c->push_host = mdm_arena_dup(c->arena, host.s, host.n);
     return c->push_host != NULL ? MDM_OK : mdm_err_nomem(err);
 }
 
-static mdm_rc set_push_cert(mdm_config_t *c, int argc, const char *const *argv,
-                            mdm_err_t *err)
-{
-    mdm_str_t cert = MDM_STR_NONE;
-    mdm_str_t key = MDM_STR_NONE;
-    mdm_keypair_t *pair = mdm_arena_alloc(c->arena, sizeof(*pair));
-    mdm_str_t both;
-    size_t i;
-    mdm_rc rc;
+/* ---- the proxy ---------------------------------------------------------- */
 
-    if (pair == NULL || c->npush_certs == MDM_PUSH_CERTS_MAX) {
-        return mdm_err_set(err, MDM_ECONFIG, 0,
-                           "more than %d push certificates",
-                           MDM_PUSH_CERTS_MAX);
+/* Without the argument: it may hold a password. */
+static mdm_rc bad_proxy(mdm_err_t *err, const char *why)
+{
+    return mdm_err_set(err, MDM_ECONFIG, 0,
+                       "%s; give http://[user:password@]host[:port] or off",
+                       why);
+}
+
+/* Turns "user:password" with %XX into what it means, in place.  False:
+ * something is not escaped that must be, or means a control character. */
+static bool unescape(char *text, size_t *n_r)
+{
+    unsigned char byte;
+    size_t n = 0;
+    size_t i;
+
+    for (i = 0; i < *n_r; i++) {
+        byte = (unsigned char)text[i];
+        if (byte == '%') {
+            if (*n_r - i < 3 ||
+                !mdm_hex_decode((mdm_str_t){text + i + 1, 2}, &byte, 1)) {
+                return false;
+            }
+            i += 2;
+        } else if (!is_unreserved(text[i]) &&
+                   (byte == '\0' || strchr("!$&'()*+,;=:", byte) == NULL)) {
+            return false;
+        }
+        if (byte < ' ' || byte == 0x7f) {
+            return false;
+        }
+        text[n++] = (char)byte;
     }
-    rc = mdm_config_read(c, argv[0], &cert, err);
-    if (rc == MDM_OK && argc > 1) {
-        rc = mdm_config_read(c, argv[1], &key, err);
+    *n_r = n;
+    return true;
+}
+
+/* "Basic ..." of RFC 7617, in the arena, which wipes. */
+static mdm_rc set_credentials(mdm_config_t *c, mdm_conn_proxy_t *proxy,
+                              mdm_str_t userinfo, mdm_err_t *err)
+{
+    static const char scheme[] = "Basic ";
+    const char *colon = memchr(userinfo.s, ':', userinfo.n);
+    size_t user = colon != NULL ? (size_t)(colon - userinfo.s) : userinfo.n;
+    size_t n = userinfo.n;
+    char *text;
+    char *value;
+
+    if (user == 0 || n > CREDENTIALS_MAX) {
+        return bad_proxy(err, user == 0 ? "the user name is missing"
+                                        : "the password is too long");
     }
-    if (rc != MDM_OK) {
-        return rc;
-    }
-    both.n = cert.n + 1 + key.n;
-    both.s = mdm_arena_printf(c->arena, "%.*s\n%.*s", MDM_STR_ARG(cert),
-                              MDM_STR_ARG(key));
-    if (both.s == NULL) {
+    /* One byte more: RFC 7617 wants the colon without a password, too. */
+    text = mdm_arena_alloc(c->arena, n + 2);
+    value = mdm_arena_alloc(c->arena,
+                            sizeof(scheme) + MDM_BASE64_SIZE(n + 1));
+    if (text == NULL || value == NULL) {
         return mdm_err_nomem(err);
     }
-    both.n = strlen(both.s);
-    if (mdm_keypair_read(both, MDM_STR_NONE, c->arena, pair, err) != MDM_OK) {
-        (void)mdm_err_prefix(err, "%s", argv[0]);
-        return MDM_ECONFIG;
+    memcpy(text, userinfo.s, n);
+    if (!unescape(text, &user) || memchr(text, ':', user) != NULL) {
+        return bad_proxy(err, "the user name has a character that must be "
+                              "escaped as %XX, a colon or a control "
+                              "character");
     }
-    if (pair->not_before_us > mdm_wall_us(NULL)) {
-        return mdm_err_set(err, MDM_ECONFIG, 0,
-                           "%s: the certificate is not valid yet; check the "
-                           "clock",
-                           argv[0]);
+    memcpy(text, userinfo.s, n);
+    if (!unescape(text, &n)) {
+        return bad_proxy(err, "the password has a character that must be "
+                              "escaped as %XX, or a control character");
     }
-    for (i = 0; i < c->npush_certs; i++) {
-        if (mdm_str_eq(c->push_certs[i]->topic, pair->topic)) {
-            return mdm_err_set(err, MDM_ECONFIG, 0,
-                               "%s: a certificate of the topic %.*s is named "
-                               "already",
-                               argv[0], MDM_STR_ARG(pair->topic));
-        }
+    if (colon == NULL) {
+        text[n++] = ':';
     }
-    c->push_certs[c->npush_certs++] = pair;
+    memcpy(value, scheme, sizeof(scheme) - 1);
+    mdm_base64_encode(text, n, value + sizeof(scheme) - 1);
+    proxy->authorization = value;
     return MDM_OK;
+}
+
+/* What stands behind "http://". */
+static mdm_rc set_authority(mdm_config_t *c, mdm_conn_proxy_t *proxy,
+                            mdm_str_t text, mdm_err_t *err)
+{
+    mdm_str_t rest = text;
+    mdm_str_t userinfo = mdm_str_split(&rest, '@');
+    mdm_str_t authority;
+    mdm_str_t host;
+    mdm_rc rc;
+
+    if (rest.s == NULL) {
+        rest = text;
+        userinfo = MDM_STR_NONE;
+    } else if (memchr(rest.s, '@', rest.n) != NULL) {
+        return bad_proxy(err, "it has more than one @; one in the user name "
+                              "or password is written %40");
+    }
+    authority = mdm_str_split(&rest, '/');
+    proxy->port = 80;
+    if (!split_host_port(authority, &host, &proxy->port)) {
+        return bad_proxy(err, "the host or port is wrong");
+    }
+    if (rest.n > 0) {
+        return bad_proxy(err, "a proxy's URL has no path");
+    }
+    rc = userinfo.s != NULL ? set_credentials(c, proxy, userinfo, err)
+                            : MDM_OK;
+    proxy->host = mdm_arena_dup(c->arena, host.s, host.n);
+    return rc == MDM_OK && proxy->host == NULL ? mdm_err_nomem(err) : rc;
+}
+
+static mdm_rc set_proxy(mdm_config_t *c, const char *arg, mdm_err_t *err)
+{
+    mdm_str_t rest = mdm_str_from(arg);
+    mdm_str_t scheme;
+    mdm_conn_proxy_t *proxy;
+    mdm_rc rc;
+
+    if (mdm_str_ieq(rest, "off")) {
+        c->push_proxy = NULL;
+        return MDM_OK;
+    }
+    scheme = mdm_str_split(&rest, ':');
+    if (mdm_str_ieq(scheme, "https")) {
+        return bad_proxy(err, "a proxy that is spoken to over TLS (https://) "
+                              "is not supported; what goes through the proxy "
+                              "is TLS up to the push service anyway");
+    }
+    if (!mdm_str_ieq(scheme, "http") || !mdm_str_starts(rest, "//")) {
+        return bad_proxy(err, "not the URL of an HTTP proxy");
+    }
+    proxy = mdm_arena_alloc(c->arena, sizeof(*proxy));
+    if (proxy == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = set_authority(c, proxy, (mdm_str_t){rest.s + 2, rest.n - 2}, err);
+    c->push_proxy = rc == MDM_OK ? proxy : NULL;
+    return rc;
 }
 
 static mdm_rc set_retry(mdm_config_t *c, const char *const *argv,
@@ -133,8 +258,12 @@ mdm_rc mdm_config_apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
         return mdm_config_flag(argv[0], &c->push, err);
     case MDM_DIRECTIVE_PUSH_SERVER:
         return set_push_server(c, argv[0], err);
+    case MDM_DIRECTIVE_PUSH_PROXY:
+        return set_proxy(c, argv[0], err);
     case MDM_DIRECTIVE_PUSH_CERTIFICATE:
-        return set_push_cert(c, argc, argv, err);
+        return mdm_config_push_cert(c, argc, argv, err);
+    case MDM_DIRECTIVE_PUSH_CERTIFICATE_PASS_PHRASE:
+        return mdm_config_push_phrase(c, argv[0], err);
     case MDM_DIRECTIVE_PUSH_TRUSTED_CERTIFICATE:
         rc = mdm_config_read(c, argv[0], &text, err);
         if (rc == MDM_OK && mdm_x509_check_bundle(text, err) != MDM_OK) {

@@ -1,5 +1,6 @@
 /*
- * mdm_conn.c - TCP and TLS client on one non-blocking socket.
+ * mdm_conn.c - TCP and TLS client on one non-blocking socket; what is said to
+ * a proxy in between stands in mdm_conn_proxy.c.
  *
  * Addresses are tried in turn, each with its share of the time left.  A
  * connection that breaks while we write is not given up at once: reading goes
@@ -39,6 +40,17 @@ static void close_fd(mdm_conn_t *conn)
     }
 }
 
+/* Whom the socket is connected to, and the words before that in a text. */
+static const char *dialled(const mdm_conn_t *conn)
+{
+    return conn->proxy != NULL ? conn->proxy->host : conn->host;
+}
+
+static const char *the_proxy(const mdm_conn_t *conn)
+{
+    return conn->proxy != NULL ? "the proxy " : "";
+}
+
 /* Starts to connect to the next address that takes it. */
 static mdm_rc connect_next(mdm_conn_t *conn, int64_t now_us, mdm_err_t *err)
 {
@@ -67,12 +79,14 @@ static mdm_rc connect_next(mdm_conn_t *conn, int64_t now_us, mdm_err_t *err)
         close_fd(conn);
     }
     conn->state = MDM_CONN_CLOSED;
-    return mdm_err_set(err, MDM_EUNAVAIL, 0, "cannot connect to %s: %s",
-                       conn->host, strerror(conn->last_errno));
+    return mdm_err_set(err, MDM_EUNAVAIL, 0, "cannot connect to %s%s: %s",
+                       the_proxy(conn), dialled(conn),
+                       strerror(conn->last_errno));
 }
 
-static mdm_rc resolve(mdm_conn_t *conn, uint16_t port, mdm_err_t *err)
+static mdm_rc resolve(mdm_conn_t *conn, mdm_err_t *err)
 {
+    uint16_t port = conn->proxy != NULL ? conn->proxy->port : conn->port;
     struct addrinfo hints = {.ai_family = AF_UNSPEC,
                              .ai_socktype = SOCK_STREAM,
                              .ai_flags = AI_NUMERICSERV};
@@ -81,11 +95,12 @@ static mdm_rc resolve(mdm_conn_t *conn, uint16_t port, mdm_err_t *err)
     int rc;
 
     (void)snprintf(service, sizeof(service), "%u", (unsigned)port);
-    rc = getaddrinfo(conn->host, service, &hints, &conn->addresses);
+    rc = getaddrinfo(dialled(conn), service, &hints, &conn->addresses);
     if (rc != 0) {
         conn->addresses = NULL;
         return mdm_err_set(err, MDM_EUNAVAIL, 0,
-                           "cannot find the address of %s: %s", conn->host,
+                           "cannot find the address of %s%s: %s",
+                           the_proxy(conn), dialled(conn),
                            rc == EAI_SYSTEM ? strerror(errno)
                                             : gai_strerror(rc));
     }
@@ -97,16 +112,16 @@ static mdm_rc resolve(mdm_conn_t *conn, uint16_t port, mdm_err_t *err)
     return MDM_OK;
 }
 
-mdm_rc mdm_conn_new(const char *host, uint16_t port, mdm_conn_tls_t *tls,
-                    int64_t timeout_us, int64_t now_us, mdm_conn_t **conn_r,
-                    mdm_err_t *err)
+mdm_rc mdm_conn_new(const mdm_conn_config_t *config, int64_t now_us,
+                    mdm_conn_t **conn_r, mdm_err_t *err)
 {
+    const char *host = config->host;
     mdm_conn_t *conn;
     mdm_rc rc;
 
     *conn_r = NULL;
     if (host == NULL || host[0] == '\0' || strlen(host) > MDM_CONN_HOST_MAX ||
-        timeout_us <= 0) {
+        config->timeout_us <= 0) {
         return mdm_err_set(err, MDM_EINVAL, 0,
                            "the server's name is empty or too long");
     }
@@ -115,10 +130,12 @@ mdm_rc mdm_conn_new(const char *host, uint16_t port, mdm_conn_tls_t *tls,
         return mdm_err_nomem(err);
     }
     conn->fd = -1;
-    conn->tls = tls;
-    conn->deadline_us = now_us + timeout_us;
+    conn->tls = config->tls;
+    conn->proxy = config->proxy;
+    conn->port = config->port;
+    conn->deadline_us = now_us + config->timeout_us;
     (void)snprintf(conn->host, sizeof(conn->host), "%s", host);
-    rc = resolve(conn, port, err);
+    rc = resolve(conn, err);
     if (rc == MDM_OK) {
         rc = connect_next(conn, now_us, err);
     }
@@ -144,6 +161,7 @@ void mdm_conn_free(mdm_conn_t **conn)
         ERR_clear_error();
     }
     SSL_free(c->ssl);
+    mdm_conn_hop_end(c);
     close_fd(c);
     if (c->addresses != NULL) {
         freeaddrinfo(c->addresses);
@@ -191,7 +209,8 @@ static mdm_rc step_connect(mdm_conn_t *conn, int64_t now_us, mdm_err_t *err)
             fault = errno;
         }
         if (fault == 0) {
-            return start_tls(conn, err);
+            return conn->proxy != NULL ? mdm_conn_hop_start(conn, err)
+                                       : start_tls(conn, err);
         }
         conn->last_errno = fault;
         return connect_next(conn, now_us, err);
@@ -201,6 +220,17 @@ static mdm_rc step_connect(mdm_conn_t *conn, int64_t now_us, mdm_err_t *err)
         return connect_next(conn, now_us, err);
     }
     return MDM_OK;
+}
+
+static mdm_rc step_proxy(mdm_conn_t *conn, mdm_err_t *err)
+{
+    mdm_rc rc = mdm_conn_hop_step(conn, err);
+
+    if (rc == MDM_EAGAIN) {
+        return MDM_OK;
+    }
+    mdm_conn_hop_end(conn);
+    return rc == MDM_OK ? start_tls(conn, err) : rc;
 }
 
 static mdm_rc step_handshake(mdm_conn_t *conn, mdm_err_t *err)
@@ -232,6 +262,22 @@ static mdm_rc step_handshake(mdm_conn_t *conn, mdm_err_t *err)
     return MDM_OK;
 }
 
+static mdm_rc timed_out(const mdm_conn_t *conn, mdm_err_t *err)
+{
+    if (conn->state == MDM_CONN_HANDSHAKE) {
+        return mdm_err_set(err, MDM_ETIMEDOUT, 0,
+                           "%s does not finish the TLS handshake",
+                           conn->host);
+    }
+    if (conn->state == MDM_CONN_PROXY) {
+        return mdm_err_set(err, MDM_ETIMEDOUT, 0,
+                           "the proxy %s does not finish its answer to "
+                           "CONNECT", conn->proxy->host);
+    }
+    return mdm_err_set(err, MDM_ETIMEDOUT, 0, "%s%s does not answer",
+                       the_proxy(conn), dialled(conn));
+}
+
 mdm_rc mdm_conn_step(mdm_conn_t *conn, int64_t now_us, mdm_err_t *err)
 {
     mdm_rc rc = MDM_OK;
@@ -243,13 +289,12 @@ mdm_rc mdm_conn_step(mdm_conn_t *conn, int64_t now_us, mdm_err_t *err)
         return MDM_OK;
     }
     if (now_us >= conn->deadline_us) {
-        rc = mdm_err_set(err, MDM_ETIMEDOUT, 0,
-                         conn->state == MDM_CONN_CONNECTING
-                             ? "%s does not answer"
-                             : "%s does not finish the TLS handshake",
-                         conn->host);
+        rc = timed_out(conn, err);
     } else if (conn->state == MDM_CONN_CONNECTING) {
         rc = step_connect(conn, now_us, err);
+    }
+    if (rc == MDM_OK && conn->state == MDM_CONN_PROXY) {
+        rc = step_proxy(conn, err);
     }
     if (rc == MDM_OK && conn->state == MDM_CONN_HANDSHAKE) {
         rc = step_handshake(conn, err);
@@ -277,6 +322,7 @@ short mdm_conn_events(const mdm_conn_t *conn, bool want_write)
     switch (conn->state) {
     case MDM_CONN_CONNECTING:
         return POLLOUT;
+    case MDM_CONN_PROXY:
     case MDM_CONN_HANDSHAKE:
         return conn->wait;
     case MDM_CONN_OPEN:
@@ -295,10 +341,9 @@ int64_t mdm_conn_deadline(const mdm_conn_t *conn)
         conn->address_us < conn->deadline_us) {
         return conn->address_us;
     }
-    return conn->state == MDM_CONN_CONNECTING ||
-                   conn->state == MDM_CONN_HANDSHAKE
-               ? conn->deadline_us
-               : INT64_MAX;
+    return conn->state == MDM_CONN_OPEN || conn->state == MDM_CONN_CLOSED
+               ? INT64_MAX
+               : conn->deadline_us;
 }
 
 /* --- bytes -------------------------------------------------------------- */

@@ -1,10 +1,12 @@
 /*
- * mdm_conn.h - one outgoing TCP + TLS connection on a non-blocking socket.
+ * mdm_conn.h - one outgoing TCP + TLS connection on a non-blocking socket,
+ * straight or through an HTTP proxy (CONNECT).
  *
  * Name resolution blocks (it may: the dispatcher has a thread of its own);
  * connect, handshake, read and write do not.  One thread.  Every descriptor
  * is close-on-exec.  TLS: 1.2 or later, ALPN "h2" offered and required, the
- * peer's chain and host name always verified.
+ * peer's chain and host name always verified; a proxy sees TLS only.  No
+ * proxy but the one given is used: the environment is not looked at.
  */
 #ifndef MDM_CONN_H
 #define MDM_CONN_H
@@ -28,17 +30,34 @@ typedef struct mdm_conn mdm_conn_t;
 
 typedef enum mdm_conn_state {
     MDM_CONN_CONNECTING, /* TCP */
+    MDM_CONN_PROXY,      /* CONNECT to the proxy and its answer */
     MDM_CONN_HANDSHAKE,  /* TLS */
     MDM_CONN_OPEN,
     MDM_CONN_CLOSED /* failed or ended by the peer */
 } mdm_conn_state_t;
 
-/* Resolves and starts to connect; tries every address in turn.  Borrows
- * `tls` for the life of the connection.  `timeout_us` bounds connect and
- * handshake together.  MDM_EUNAVAIL: name unknown, nothing to connect to. */
-mdm_rc mdm_conn_new(const char *host, uint16_t port, mdm_conn_tls_t *tls,
-                    int64_t timeout_us, int64_t now_us, mdm_conn_t **conn_r,
-                    mdm_err_t *err) MDM_USE_RESULT;
+/* An HTTP proxy, reached in plain HTTP. */
+typedef struct mdm_conn_proxy {
+    const char *host;
+    uint16_t port;
+    /* Value of Proxy-Authorization, "Basic ..."; NULL: none.  Secret. */
+    const char *authorization;
+} mdm_conn_proxy_t;
+
+/* Where to, and how; all borrowed for the life of the connection. */
+typedef struct mdm_conn_config {
+    const char *host; /* name or address without brackets */
+    uint16_t port;
+    const mdm_conn_proxy_t *proxy; /* NULL: straight */
+    mdm_conn_tls_t *tls;
+    int64_t timeout_us; /* for connect, proxy and handshake together */
+} mdm_conn_config_t;
+
+/* Resolves and starts to connect; tries every address in turn.
+ * MDM_EINVAL: no usable name.  MDM_EUNAVAIL: name unknown, nothing to connect
+ * to. */
+mdm_rc mdm_conn_new(const mdm_conn_config_t *config, int64_t now_us,
+                    mdm_conn_t **conn_r, mdm_err_t *err) MDM_USE_RESULT;
 /* Closes (TLS close_notify where possible) and frees; sets *conn NULL. */
 void mdm_conn_free(mdm_conn_t **conn);
 
@@ -47,12 +66,13 @@ mdm_conn_state_t mdm_conn_state(const mdm_conn_t *conn);
 int mdm_conn_fd(const mdm_conn_t *conn);
 /* POLLIN / POLLOUT to wait for; `want_write`: the owner has bytes to send. */
 short mdm_conn_events(const mdm_conn_t *conn, bool want_write);
-/* When connect or handshake must be done; INT64_MAX once open. */
+/* When connect, proxy or handshake must be done; INT64_MAX once open. */
 int64_t mdm_conn_deadline(const mdm_conn_t *conn);
 
-/* Goes on with connect and handshake.  MDM_OK: open or still under way (see
- * the state).  MDM_EUNAVAIL: cannot connect; MDM_ETIMEDOUT; MDM_EDENIED: the
- * peer refused our certificate or we refuse the peer's (text says which). */
+/* Goes on with connect, proxy and handshake.  MDM_OK: open or still under way
+ * (see the state).  MDM_EUNAVAIL: cannot connect, or the proxy does not (text
+ * has its status); MDM_ETIMEDOUT; MDM_EDENIED: the peer refused our
+ * certificate or we refuse the peer's (text says which). */
 mdm_rc mdm_conn_step(mdm_conn_t *conn, int64_t now_us, mdm_err_t *err)
     MDM_USE_RESULT;
 /* Reads what is there, up to cap.  MDM_EAGAIN: nothing now; poll only after

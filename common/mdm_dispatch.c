@@ -244,6 +244,7 @@ static void start_leading(mdm_dispatch_t *d)
                  d->holder);
     d->leading = true;
     d->version = -1;
+    d->certs_version = -1;
     d->look_at_us = 0;
 }
 
@@ -295,10 +296,12 @@ static void lead_pushes(mdm_dispatch_t *d, bool woken, bool winding_down,
     if (winding_down || !should_look(d, woken, mono)) {
         return;
     }
-    d->look_at_us = mono + SAFETY_US;
-    if (!look_at_certs(d)) {
+    if ((d->version != d->certs_version || mono >= d->look_at_us) &&
+        !look_at_certs(d)) {
         return;
     }
+    d->certs_version = d->version;
+    d->look_at_us = mono + SAFETY_US;
     for (i = 0; i < d->ntopics; i++) {
         /* Not read once more behind it: what answers make room for is
          * claimed in the round that reads them. */
@@ -341,6 +344,7 @@ static state_t read_state(mdm_dispatch_t *d)
     if (!d->retire && d->config.stopping != NULL &&
         d->config.stopping(d->config.stopping_ctx)) {
         d->retire = true;
+        (void)pthread_cond_broadcast(&d->answered);
     }
     if (d->retire && d->stop_by_us == 0) {
         d->stop_by_us = mdm_mono_us(NULL) + RETIRE_GRACE_US;
@@ -497,6 +501,7 @@ static void free_dispatch(mdm_dispatch_t *d)
     if (d->wake_fd >= 0) {
         close(d->wake_fd);
     }
+    (void)pthread_cond_destroy(&d->answered);
     (void)pthread_mutex_destroy(&d->mutex);
     free(d);
 }
@@ -518,6 +523,11 @@ mdm_rc mdm_dispatch_start(const mdm_dispatch_config_t *config,
     d->config.chores.log = config->log;
     mdm_chores_init(&d->chores, &d->config.chores);
     d->wake_fd = -1;
+    rc = mdm_cond_init(&d->answered, err);
+    if (rc != MDM_OK) {
+        free(d);
+        return rc;
+    }
     (void)pthread_mutex_init(&d->mutex, NULL);
     rc = mdm_wake_open(&d->wake_fd, err);
     if (rc == MDM_OK) {
@@ -548,8 +558,31 @@ void mdm_dispatch_retire(mdm_dispatch_t *d)
 {
     (void)pthread_mutex_lock(&d->mutex);
     d->retire = true;
+    (void)pthread_cond_broadcast(&d->answered);
     (void)pthread_mutex_unlock(&d->mutex);
     mdm_wake_set(d->wake_fd);
+}
+
+void mdm_dispatch_answered(mdm_dispatch_t *d)
+{
+    (void)pthread_mutex_lock(&d->mutex);
+    d->answers++;
+    (void)pthread_cond_broadcast(&d->answered);
+    (void)pthread_mutex_unlock(&d->mutex);
+}
+
+bool mdm_dispatch_await(mdm_dispatch_t *d, uint64_t *seen, int64_t until_us)
+{
+    bool going;
+
+    (void)pthread_mutex_lock(&d->mutex);
+    while (!d->retire && !d->stop && d->answers == *seen &&
+           mdm_cond_wait_until(&d->answered, &d->mutex, until_us)) {
+    }
+    *seen = d->answers;
+    going = !d->retire && !d->stop;
+    (void)pthread_mutex_unlock(&d->mutex);
+    return going;
 }
 
 void mdm_dispatch_join(mdm_dispatch_t *d, int64_t grace_us)
@@ -562,6 +595,7 @@ void mdm_dispatch_join(mdm_dispatch_t *d, int64_t grace_us)
     (void)pthread_mutex_lock(&d->mutex);
     d->stop = true;
     d->hurry = grace_us <= 0;
+    (void)pthread_cond_broadcast(&d->answered);
     if (d->stop_by_us == 0 || by < d->stop_by_us) {
         d->stop_by_us = by;
     }

@@ -11,6 +11,7 @@
 #define MDM_DISPATCH_H
 
 #include "mdm_chores.h"
+#include "mdm_conn.h"
 #include "mdm_log.h"
 #include "mdm_push.h"
 #include "mdm_store.h"
@@ -28,6 +29,7 @@ typedef struct mdm_dispatch_config {
     bool push;             /* may this process send pushes at all */
     const char *push_host;
     uint16_t push_port;
+    const mdm_conn_proxy_t *push_proxy; /* NULL: straight */
     const char *push_ca_file; /* NULL: system */
     int64_t push_expiration_us;
     int64_t push_timeout_us;
@@ -49,6 +51,11 @@ mdm_rc mdm_dispatch_start(const mdm_dispatch_config_t *config,
     MDM_USE_RESULT;
 /* Something became due in this process.  Any thread, never blocks. */
 void mdm_dispatch_wake(mdm_dispatch_t *dispatch);
+/* Waits until this process has stored answers of APNs since *seen (0 at
+ * first), or until the monotonic time until_us.  False, at once: the
+ * dispatcher takes on nothing new.  Any thread. */
+bool mdm_dispatch_await(mdm_dispatch_t *dispatch, uint64_t *seen,
+                        int64_t until_us) MDM_USE_RESULT;
 /* An enrolment was heard of.  Any thread; a bounded table, one lock. */
 void mdm_dispatch_seen(mdm_dispatch_t *dispatch, int64_t eid, int64_t at_us);
 /* Take on nothing new, finish what is in flight, give the lease up.  Returns

@@ -41,6 +41,7 @@ typedef struct mdm_flight {
     mdm_push_from_t from;
     int64_t attempts;
     int64_t version; /* of the certificate it was sent with */
+    char apns_id[MDM_UUID_SIZE];
     mdm_apns_outcome_t outcome;
     bool judged;
     mdm_push_judgement_t judgement;
@@ -79,6 +80,8 @@ struct mdm_dispatch {
     pthread_t thread;
     int wake_fd;
     pthread_mutex_t mutex; /* guards the fields down to the blank line */
+    pthread_cond_t answered; /* one of the next two changed */
+    uint64_t answers;        /* how often answers were stored */
     bool retire;
     bool stop;
     int64_t stop_by_us;
@@ -95,6 +98,7 @@ struct mdm_dispatch {
     bool store_opened;
     bool certs_adopted;
     int64_t version; /* of the store, when last looked at */
+    int64_t certs_version; /* of it, when the certificates were read */
     int64_t look_at_us;
     mdm_chores_t chores;
     int64_t seen_at_us;
@@ -119,6 +123,9 @@ void mdm_topic_set(mdm_topic_t *topic, const mdm_pushcert_row_t *row);
 /* Is there a reason to look at its due pushes? */
 bool mdm_topic_wants(const mdm_topic_t *topic, int64_t wall_us,
                      int64_t mono_us);
+/* Answers of APNs were stored: tells those who wait for them. */
+void mdm_dispatch_answered(mdm_dispatch_t *d);
+
 /* Claims and submits what is due, connects where needed. */
 void mdm_topic_pump(mdm_topic_t *topic, int64_t mono_us);
 /* Moves bytes and deadlines of all sessions; `fds` as filled before. */

@@ -20,6 +20,8 @@
 #define PING_IDLE_US (600 * MDM_SEC)
 #define PING_TIMEOUT_US (15 * MDM_SEC)
 #define READ_ROUNDS 32
+/* Two names with their ports and the words between them. */
+#define WAY_SIZE 560
 /* A spare connection is closed when it was idle for so long, and none is
  * opened for so long after any connection ended by itself: APNs takes one who
  * opens and closes all the time for an attacker. */
@@ -57,12 +59,27 @@ static void end_session(mdm_topic_t *t, size_t i, const char *why)
     free(s);
 }
 
+/* "host:port", with the proxy in between. */
+static const char *way_text(const mdm_dispatch_config_t *c, char *dst,
+                            size_t cap)
+{
+    int n = snprintf(dst, cap, "%s:%u", c->push_host,
+                     (unsigned)c->push_port);
+
+    if (c->push_proxy != NULL && n > 0 && (size_t)n < cap) {
+        (void)snprintf(dst + n, cap - (size_t)n, " through the proxy %s:%u",
+                       c->push_proxy->host, (unsigned)c->push_proxy->port);
+    }
+    return dst;
+}
+
 static void fail_session(mdm_topic_t *t, size_t i, const mdm_err_t *err)
 {
     mdm_dispatch_t *d = t->dispatch;
     int64_t mono = mdm_mono_us(NULL);
     bool was_open = t->sessions[i]->announced;
     char text[64];
+    char way[WAY_SIZE];
     uint64_t held;
 
     if (!t->sessions[i]->draining) {
@@ -78,9 +95,9 @@ static void fail_session(mdm_topic_t *t, size_t i, const mdm_err_t *err)
     } else if (mdm_log_limit_pass(&t->connect_limit, mono, 60 * MDM_SEC,
                                   &held)) {
         mdm_log_msg(d->config.log, MDM_LOG_ERROR, MDM_MSG_PUSH_CONNECT_FAILED,
-                    "cannot connect to %s:%u for %s: %s%s",
-                    d->config.push_host, (unsigned)d->config.push_port,
-                    t->name, err->text, mdm_dispatch_held(held, text));
+                    "cannot connect to %s for %s: %s%s",
+                    way_text(&d->config, way, sizeof(way)), t->name,
+                    err->text, mdm_dispatch_held(held, text));
     }
     end_session(t, i, err->text);
 }
@@ -129,6 +146,10 @@ static mdm_rc open_session(mdm_topic_t *t, mdm_session_t *s, int64_t mono,
                                 .ping_timeout_us = PING_TIMEOUT_US,
                                 .outcome = on_outcome,
                                 .ctx = s};
+    mdm_conn_config_t way = {.host = c->push_host,
+                             .port = c->push_port,
+                             .proxy = c->push_proxy,
+                             .timeout_us = CONNECT_TIMEOUT_US};
     char authority[320];
     mdm_rc rc;
 
@@ -139,8 +160,8 @@ static mdm_rc open_session(mdm_topic_t *t, mdm_session_t *s, int64_t mono,
     }
     rc = load_tls(t, s, err);
     if (rc == MDM_OK) {
-        rc = mdm_conn_new(c->push_host, c->push_port, s->tls,
-                          CONNECT_TIMEOUT_US, mono, &s->conn, err);
+        way.tls = s->tls;
+        rc = mdm_conn_new(&way, mono, &s->conn, err);
     }
     if (rc == MDM_OK) {
         rc = mdm_apns_new(&config, mono, &s->apns, err);
@@ -217,13 +238,16 @@ void mdm_topic_renew(mdm_topic_t *t, int64_t version)
 {
     size_t i;
 
-    t->version = version;
+    if (t->version != version) {
+        /* Whatever failed, failed with the former one. */
+        t->version = version;
+        t->connect_at_us = 0;
+        t->connect_failures = 0;
+    }
     for (i = 0; i < MDM_SESSIONS_MAX; i++) {
         if (t->sessions[i] != NULL && t->sessions[i]->version != version &&
             !t->sessions[i]->draining) {
             t->sessions[i]->draining = true;
-            t->connect_at_us = 0;
-            t->connect_failures = 0;
         }
     }
 }
@@ -300,13 +324,14 @@ static mdm_rc read_in(mdm_session_t *s, int64_t mono, mdm_err_t *err)
 static void announce(mdm_session_t *s)
 {
     mdm_topic_t *t = s->topic;
+    char text[WAY_SIZE];
 
     if (!s->announced && mdm_apns_ready(s->apns)) {
         s->announced = true;
         mdm_log_msg(t->dispatch->config.log, MDM_LOG_NOTICE,
-                    MDM_MSG_PUSH_CONNECTED, "connected to %s:%u for %s",
-                    t->dispatch->config.push_host,
-                    (unsigned)t->dispatch->config.push_port, t->name);
+                    MDM_MSG_PUSH_CONNECTED, "connected to %s for %s",
+                    way_text(&t->dispatch->config, text, sizeof(text)),
+                    t->name);
     }
     if (!s->draining && mdm_apns_going_away(s->apns)) {
         s->draining = true;

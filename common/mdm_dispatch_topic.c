@@ -212,6 +212,8 @@ static mdm_rc finish_one(mdm_tx_t *tx, flush_job_t *job, const mdm_flight_t *f,
                                 .verdict = j->verdict,
                                 .status = f->outcome.status,
                                 .reason = mdm_str_from(f->outcome.reason),
+                                .apns_id = mdm_str_from(f->apns_id),
+                                .timestamp_ms = f->outcome.timestamp_ms,
                                 .retry_at_us = job->now_us + j->delay_us,
                                 .repeat_at_us =
                                     j->repeat_us > 0
@@ -283,6 +285,7 @@ void mdm_topic_flush(mdm_topic_t *t)
             t->accused.n = 0;
             log_suspended(t, job.suspended_by);
         }
+        mdm_dispatch_answered(d);
         for (f = t->ended, i = 0; i < job.n; f = f->next, i++) {
             log_rejected(t, f);
         }
@@ -294,6 +297,8 @@ void mdm_topic_flush(mdm_topic_t *t)
 
 typedef struct claim_job {
     mdm_topic_t *topic;
+    int64_t version; /* of the connection's certificate */
+    bool stale;      /* there is another one now, or none that may be used */
     mdm_arena_t *arena;
     int64_t now_us;
     size_t limit;
@@ -305,7 +310,19 @@ static mdm_rc claim(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     claim_job_t *job = arg;
     mdm_dispatch_t *d = job->topic->dispatch;
+    int64_t version;
+    bool suspended;
+    mdm_rc rc;
 
+    /* Once a renewed certificate is stored no push goes out under the former
+     * one: asked in the same transaction. */
+    rc = mdm_store_pushcert_version(tx, topic_str(job->topic), &version,
+                                    &suspended, err);
+    job->n = 0;
+    job->stale = rc == MDM_OK && (suspended || version != job->version);
+    if (rc != MDM_OK || job->stale) {
+        return rc;
+    }
     return mdm_store_push_claim(
         tx, topic_str(job->topic), mdm_str_from(d->holder), job->now_us,
         job->now_us + d->config.push_timeout_us + CLAIM_SPARE_US, job->limit,
@@ -340,6 +357,7 @@ static void send_one(mdm_topic_t *t, const mdm_claim_t *c, int64_t now_us,
     f->from = (mdm_push_from_t){c->eid, c->device_eid, c->token_at};
     f->attempts = c->attempts;
     f->version = s != NULL ? s->version : t->version;
+    memcpy(f->apns_id, c->apns_id, sizeof(f->apns_id));
     if (!c->pushable) {
         /* 0: APNs was not asked; the next TokenUpdate makes it due again. */
         end_unsent(f, MDM_APNS_ANSWERED, 0, "NoToken");
@@ -381,6 +399,7 @@ static bool claim_and_send(mdm_topic_t *t, uint64_t limit, int64_t mono)
 
     if (job != NULL) {
         job->topic = t;
+        job->version = t->version;
         job->now_us = mdm_wall_us(NULL);
         job->limit = limit < CLAIM_MAX ? (size_t)limit : CLAIM_MAX;
         job->arena = mdm_arena_new(true);
@@ -394,7 +413,10 @@ static bool claim_and_send(mdm_topic_t *t, uint64_t limit, int64_t mono)
         for (i = 0; i < job->n; i++) {
             send_one(t, &job->claims[i], job->now_us, mono);
         }
-        more = job->n == job->limit;
+        more = !job->stale && job->n == job->limit;
+        if (job->stale) {
+            t->dispatch->certs_version = -1; /* read at the next look */
+        }
     } else {
         mdm_dispatch_store_fault(t->dispatch, &err);
     }

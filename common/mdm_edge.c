@@ -1,6 +1,7 @@
 /*
- * mdm_edge.c - lines that a fault may bring with every request: one a minute.
- * Any request thread.
+ * mdm_edge.c - what requests share: lines that a fault may bring with every
+ * one of them, one a minute, and places for those that wait.  Any request
+ * thread.
  */
 #include "mdm_edge.h"
 
@@ -30,4 +31,22 @@ void mdm_edge_log(mdm_server_t *server, const mdm_request_t *request,
                        (unsigned long long)held);
     }
     mdm_log_err(request->log, level, id, &line);
+}
+
+bool mdm_edge_may_wait(mdm_server_t *server)
+{
+    bool may;
+
+    (void)pthread_mutex_lock(&server->mutex);
+    may = !server->ending && server->waiting < MDM_WAITING_MAX;
+    server->waiting += may ? 1U : 0U;
+    (void)pthread_mutex_unlock(&server->mutex);
+    return may;
+}
+
+void mdm_edge_waited(mdm_server_t *server)
+{
+    (void)pthread_mutex_lock(&server->mutex);
+    server->waiting--;
+    (void)pthread_mutex_unlock(&server->mutex);
 }

@@ -37,6 +37,7 @@ struct mdm_server {
     pthread_cond_t idle;   /* no request is running */
     unsigned running;
     bool ending; /* takes no more requests */
+    unsigned waiting; /* requests that wait for an answer of APNs */
     mdm_log_limit_t limits[MDM_REPEAT_COUNT];
 };
 
@@ -44,5 +45,12 @@ struct mdm_server {
 void mdm_edge_log(mdm_server_t *server, const mdm_request_t *request,
                   mdm_repeat_t kind, mdm_level_t level, mdm_msg_t id,
                   const mdm_err_t *err);
+
+/* Requests that wait hold a thread of the host for seconds: only so many of a
+ * process may.  False: the caller must not wait; else mdm_edge_waited()
+ * afterwards. */
+#define MDM_WAITING_MAX 8
+bool mdm_edge_may_wait(mdm_server_t *server) MDM_USE_RESULT;
+void mdm_edge_waited(mdm_server_t *server);
 
 #endif

@@ -186,7 +186,7 @@ static mdm_rc admit(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 /* Commands may have been queued before: wake the device for them. */
 static mdm_rc push_if_waiting(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
-    char apns_id[MDM_UUID_SIZE];
+    mdm_push_ticket_t ticket;
     bool waiting = false;
     mdm_rc rc;
 
@@ -198,7 +198,7 @@ static mdm_rc push_if_waiting(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     }
     if (rc == MDM_OK && waiting) {
         rc = mdm_store_push_mark(tx, job->poll.eid, job->msg->topic,
-                                 job->now_us, apns_id, err);
+                                 job->now_us, &ticket, err);
         job->result->push_due = rc == MDM_OK;
     }
     return rc;

@@ -32,7 +32,7 @@ static mdm_rc run(mdm_store_t *store, mdm_tx_fn *fn, job_t *job,
 /* Wakes a device that can still be reached, so that it learns of it. */
 static mdm_rc wake(mdm_tx_t *tx, const job_t *job, mdm_err_t *err)
 {
-    char apns_id[MDM_UUID_SIZE];
+    mdm_push_ticket_t ticket;
     mdm_target_t target;
     mdm_rc rc;
 
@@ -40,7 +40,7 @@ static mdm_rc wake(mdm_tx_t *tx, const job_t *job, mdm_err_t *err)
     if (rc == MDM_OK && target.state == MDM_ENROLLMENT_ENROLLED &&
         target.token_state == MDM_TOKEN_GOOD) {
         rc = mdm_store_push_mark(tx, target.eid, target.topic, job->now_us,
-                                 apns_id, err);
+                                 &ticket, err);
     }
     return rc;
 }

@@ -100,7 +100,8 @@ static mdm_rc judge_topic(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
                        MDM_STR_ARG(other));
 }
 
-static mdm_rc import(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+/* Refuses, or finds that it is the very same. */
+static mdm_rc judge(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
     mdm_pushcert_row_t row;
@@ -114,6 +115,15 @@ static mdm_rc import(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     } else if (rc == MDM_EINTERNAL) {
         rc = MDM_OK; /* its key does not open: any other is better */
     }
+    return rc;
+}
+
+static mdm_rc import(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    job_t *job = arg;
+    mdm_pushcert_row_t row;
+    mdm_rc rc = judge(tx, job, err);
+
     if (rc != MDM_OK || job->same) {
         return rc;
     }
@@ -144,7 +154,12 @@ mdm_rc mdm_pushcert_import(mdm_store_t *store, const mdm_keypair_t *pair,
     if (job.arena == NULL) {
         return mdm_err_nomem(err);
     }
-    rc = mdm_store_write(store, import, &job, err);
+    /* Files come with every process that starts, and change once a year: what
+     * changes nothing must not hold up those that write. */
+    rc = mdm_store_read(store, judge, &job, err);
+    if (rc == MDM_OK && !job.same) {
+        rc = mdm_store_write(store, import, &job, err);
+    }
     mdm_arena_free(&job.arena);
     *stored_r = rc == MDM_OK && !job.same;
     return rc;

@@ -278,6 +278,7 @@ static mdm_rc one_target(mdm_tx_t *tx, batch_t *b, mdm_target_result_t *t,
     if (rc != MDM_OK) {
         return rc;
     }
+    t->eid = target.eid;
     t->command = MDM_TARGET_OK;
     if (target.eid == 0) {
         t->command = MDM_TARGET_UNKNOWN;
@@ -300,7 +301,7 @@ static mdm_rc one_target(mdm_tx_t *tx, batch_t *b, mdm_target_result_t *t,
         return MDM_OK;
     }
     rc = mdm_store_push_mark(tx, target.eid, target.topic, due_time(b),
-                             t->apns_id, err);
+                             &t->ticket, err);
     if (rc == MDM_OK) {
         t->pushed = true;
         b->pushed++;

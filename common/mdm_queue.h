@@ -49,7 +49,8 @@ typedef struct mdm_target_result {
     mdm_target_fault_t command;
     mdm_target_fault_t push;
     bool pushed;
-    char apns_id[MDM_UUID_SIZE]; /* under which the push goes out */
+    int64_t eid; /* 0: unknown */
+    mdm_push_ticket_t ticket; /* of the push, when it is marked */
 } mdm_target_result_t;
 
 /* For people and API clients; "" for MDM_TARGET_OK. */

@@ -49,6 +49,7 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
         .push = c->push,
         .push_host = c->push_host,
         .push_port = c->push_port,
+        .push_proxy = c->push_proxy,
         .push_ca_file = c->push_ca_file,
         .push_expiration_us = c->push_expiration_us,
         .push_timeout_us = c->push_timeout_us,

@@ -275,7 +275,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " push.claimed_by IS NULL AND (push.attempts > 0 OR"
         " (push.sent_generation >= 0 AND"
         " push.sent_generation <> push.generation)) THEN push.apns_id"
-        " ELSE excluded.apns_id END RETURNING apns_id",
+        " ELSE excluded.apns_id END RETURNING apns_id, generation",
     [MDM_SQL_QUEUE_WAITING] =
         "SELECT 1 FROM queue WHERE eid = ?1 AND " DELIVERABLE " LIMIT 1",
     [MDM_SQL_PUSH_GET] = "SELECT due_at FROM push WHERE eid = ?1",
@@ -316,21 +316,31 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_PUSH_PAYLOAD] =
         "SELECT id, token_s, magic_s, token_at, token_state, topic,"
         " device_eid FROM enrollment WHERE eid = ?1",
+/* What APNs said of the push that went out; of one that nobody asked for, or
+ * that was called off meanwhile, the generation does not count. */
+#define ANSWERED                                                              \
+    " claimed_by = NULL, last_at = ?3, last_status = ?4, last_reason = ?5,"   \
+    " last_id = ?7, last_timestamp = ?8, last_generation ="                   \
+    " CASE WHEN sent_generation > 0 THEN sent_generation"                     \
+    " ELSE last_generation END WHERE eid = ?1 AND claimed_by = ?2"
     [MDM_SQL_PUSH_DONE] =
         "UPDATE push SET due_at = CASE WHEN sent_generation < 0 THEN due_at"
         " WHEN due_at IS NULL OR generation = sent_generation"
         " THEN " NEXT_PUSH("?3", "?6") " ELSE ?3 END,"
         " given_up_at = CASE WHEN sent_generation < 0 OR"
-        " generation <> sent_generation THEN 0 ELSE ?7 END,"
-        " claimed_by = NULL, attempts = 0, last_at = ?3, last_status = ?4,"
-        " last_reason = ?5 WHERE eid = ?1 AND claimed_by = ?2",
+        " generation <> sent_generation THEN 0 ELSE ?9 END,"
+        " attempts = 0," ANSWERED,
     [MDM_SQL_PUSH_RETRY] =
         "UPDATE push SET due_at = CASE WHEN due_at IS NULL OR"
         " sent_generation < 0 THEN due_at ELSE ?6 END,"
         " attempts = CASE WHEN sent_generation < 0 THEN 0"
-        " ELSE attempts + 1 END, claimed_by = NULL, last_at = ?3,"
-        " last_status = ?4, last_reason = ?5"
-        " WHERE eid = ?1 AND claimed_by = ?2",
+        " ELSE attempts + 1 END," ANSWERED,
+    [MDM_SQL_PUSH_STATE] =
+        "SELECT p.due_at, p.claimed_by IS NOT NULL, p.sent_generation,"
+        " p.attempts, p.last_generation, p.last_status, p.last_timestamp,"
+        " p.last_reason, p.last_id, c.topic IS NOT NULL, c.suspended"
+        " FROM push p LEFT JOIN pushcert c ON c.topic = p.topic"
+        " WHERE p.eid = ?1",
     [MDM_SQL_PUSH_BACKLOG] =
         "SELECT 1 FROM push WHERE topic = ?1 AND due_at IS NOT NULL"
         " AND due_at <= ?2 ORDER BY due_at LIMIT 1 OFFSET ?3",
@@ -356,6 +366,9 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " version, suspended, suspended_at, accepted_at FROM pushcert"
         " WHERE topic = ?1",
     [MDM_SQL_PUSHCERT_KNOWN] = "SELECT 1 FROM pushcert WHERE topic = ?1",
+    [MDM_SQL_PUSHCERT_VERSION] =
+        "SELECT version, suspended IS NOT NULL FROM pushcert"
+        " WHERE topic = ?1",
     [MDM_SQL_PUSHCERT_LIST] =
         "SELECT topic, not_after, version, suspended, accepted_at"
         " FROM pushcert ORDER BY topic",

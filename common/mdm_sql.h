@@ -12,7 +12,7 @@
 #include "mdm_err.h"
 #include "mdm_store.h"
 
-#define MDM_SCHEMA_VERSION 2
+#define MDM_SCHEMA_VERSION 3
 
 /* Every statement of the program; text in mdm_sql.c. */
 typedef enum mdm_stmt {
@@ -89,10 +89,12 @@ typedef enum mdm_stmt {
     MDM_SQL_PUSH_GIVEN_UP,
     MDM_SQL_PUSH_TOKEN_REFUSED,
     MDM_SQL_PUSH_TOKEN_REVIVE,
+    MDM_SQL_PUSH_STATE,
     MDM_SQL_PUSH_RELEASE,
     MDM_SQL_PUSH_RECOVER,
     MDM_SQL_PUSHCERT_GET,
     MDM_SQL_PUSHCERT_KNOWN,
+    MDM_SQL_PUSHCERT_VERSION,
     MDM_SQL_PUSHCERT_LIST,
     MDM_SQL_PUSHCERT_SET,
     MDM_SQL_PUSHCERT_SUSPEND,

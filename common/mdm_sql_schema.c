@@ -84,7 +84,12 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     "ALTER TABLE identity ADD COLUMN renewal INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX queue_finished ON queue(finished_at) WHERE state >= 3;"
     "CREATE INDEX queue_history ON queue(eid, qid) WHERE state >= 3;"
-    "CREATE INDEX command_created ON command(created_at, cid);"
+    "CREATE INDEX command_created ON command(created_at, cid);",
+    /* Version 3.  Which push of the row APNs answered last: its generation,
+     * the id it went out under, and the time in a 410. */
+    "ALTER TABLE push ADD COLUMN last_generation BIGINT NOT NULL DEFAULT 0;"
+    "ALTER TABLE push ADD COLUMN last_id TEXT;"
+    "ALTER TABLE push ADD COLUMN last_timestamp BIGINT NOT NULL DEFAULT 0;"
     "ALTER TABLE enrollment ADD COLUMN silent_at BIGINT NOT NULL DEFAULT 0;"
     "CREATE INDEX enrollment_silent"
     " ON enrollment(state, token_state, silent_at) WHERE device_eid = eid;"

@@ -11,7 +11,8 @@
  * that fails, calls fail at once until REOPEN_US have passed, then one tries
  * again.  The key is checked in every writing transaction as well: another
  * process may have replaced it.  One mutex guards all state; it is never held
- * while the database works.
+ * while the database works.  Another guards the connection that tells whether
+ * anybody committed, and is held for that question.
  */
 #include "mdm_store.h"
 
@@ -62,6 +63,7 @@ struct mdm_store {
     void **readers; /* idle ones */
     unsigned idle;
     unsigned readers_open;
+    pthread_mutex_t watch_mutex; /* guards the watcher alone */
     void *watcher;
     bool told_down;
 };
@@ -90,7 +92,9 @@ mdm_rc mdm_store_new(const mdm_store_config_t *config, mdm_store_t **store_r,
     store->config = *config;
     store->driver = &mdm_driver_sqlite;
     (void)pthread_mutex_init(&store->mutex, NULL);
+    (void)pthread_mutex_init(&store->watch_mutex, NULL);
     if (mdm_cond_init(&store->changed, err) != MDM_OK) {
+        (void)pthread_mutex_destroy(&store->watch_mutex);
         (void)pthread_mutex_destroy(&store->mutex);
         free(store);
         return MDM_EINTERNAL;
@@ -137,6 +141,7 @@ void mdm_store_free(mdm_store_t **store)
     mdm_wipe(s->key, sizeof(s->key));
     mdm_wipe(s->former_key, sizeof(s->former_key));
     (void)pthread_cond_destroy(&s->changed);
+    (void)pthread_mutex_destroy(&s->watch_mutex);
     (void)pthread_mutex_destroy(&s->mutex);
     free(s->readers);
     free(s->url);
@@ -429,6 +434,7 @@ mdm_rc mdm_store_version(mdm_store_t *store, int64_t *version_r,
 {
     mdm_rc rc = mdm_store_open(store, err);
 
+    (void)pthread_mutex_lock(&store->watch_mutex);
     if (rc == MDM_OK && store->watcher == NULL) {
         rc = store->driver->open(store->url, store->state_dir, false,
                                  &store->watcher, err);
@@ -440,6 +446,7 @@ mdm_rc mdm_store_version(mdm_store_t *store, int64_t *version_r,
         store->driver->close(store->watcher);
         store->watcher = NULL;
     }
+    (void)pthread_mutex_unlock(&store->watch_mutex);
     return rc;
 }
 

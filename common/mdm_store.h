@@ -56,7 +56,7 @@ mdm_rc mdm_store_read(mdm_store_t *store, mdm_tx_fn *fn, void *arg,
  * else means that nothing of it was stored, but for MDM_EUNCERTAIN. */
 mdm_rc mdm_store_write(mdm_store_t *store, mdm_tx_fn *fn, void *arg,
                        mdm_err_t *err) MDM_USE_RESULT;
-/* A number that changes when anybody committed.  One thread (dispatcher). */
+/* A number that changes when anybody committed.  Any thread. */
 mdm_rc mdm_store_version(mdm_store_t *store, int64_t *version_r,
                          mdm_err_t *err) MDM_USE_RESULT;
 /* Is this a fault of which the store itself has told the log, once, so that
@@ -462,11 +462,39 @@ mdm_rc mdm_store_result_get(mdm_tx_t *tx, mdm_str_t uuid, mdm_str_t id,
 
 /* ---- push outbox -------------------------------------------------------- */
 
-/* Makes a push due at a time; apns_id_r gets the id under which it goes out.
- * One that is due earlier, or that APNs put off, keeps its time. */
+/* What tells a push that somebody asked for: the id under which it goes out,
+ * and its number, which grows with every one of the same enrolment. */
+typedef struct mdm_push_ticket {
+    char apns_id[MDM_UUID_SIZE];
+    int64_t generation;
+} mdm_push_ticket_t;
+
+/* Makes a push due at a time.  One that is due earlier, or that APNs put off,
+ * keeps its time. */
 mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
-                           int64_t due_us, char apns_id_r[MDM_UUID_SIZE],
+                           int64_t due_us, mdm_push_ticket_t *ticket_r,
                            mdm_err_t *err);
+
+#define MDM_PUSH_REASON_MAX 96
+
+/* Where the push of an enrolment stands, for one who waits for its answer. */
+typedef struct mdm_push_answer {
+    bool found;     /* there is a row of the outbox */
+    int64_t due_at; /* 0: nothing is due */
+    bool claimed;   /* it is on its way */
+    int64_t sent_generation; /* -1: called off, or planned by ourselves */
+    int64_t attempts;        /* failures; 0: none since it was asked for */
+    int64_t last_generation; /* APNs answered the pushes up to this one ... */
+    int last_status;         /* ... with this; 0: no answer, or not asked */
+    int64_t last_timestamp;  /* of a 410, milliseconds; 0: none */
+    char last_reason[MDM_PUSH_REASON_MAX];
+    char last_id[MDM_UUID_SIZE]; /* under which it went out */
+    bool has_cert; /* there is a push certificate of its topic ... */
+    char suspended[MDM_PUSH_REASON_MAX]; /* ... which APNs refuses; "": no */
+} mdm_push_answer_t;
+
+mdm_rc mdm_store_push_state(mdm_tx_t *tx, int64_t eid,
+                            mdm_push_answer_t *state_r, mdm_err_t *err);
 /* Is anything deliverable queued? */
 mdm_rc mdm_store_queue_waiting(mdm_tx_t *tx, int64_t eid, int64_t now_us,
                                bool *waiting_r, mdm_err_t *err);
@@ -525,6 +553,8 @@ typedef struct mdm_push_finish {
     mdm_push_verdict_t verdict;
     int status;
     mdm_str_t reason;
+    mdm_str_t apns_id; /* under which it went out */
+    int64_t timestamp_ms; /* of a 410, else 0 */
     int64_t retry_at_us;
     int64_t repeat_at_us; /* with MDM_PUSH_DONE: due again at this time if
                            * commands wait; 0: never */
@@ -577,6 +607,10 @@ mdm_rc mdm_store_pushcert_known(mdm_tx_t *tx, mdm_str_t topic, bool *known_r,
 mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
                                mdm_pushcert_row_t *rows, size_t max,
                                size_t *n_r, mdm_err_t *err);
+/* Version and suspension of one; *version_r is 0 where there is none. */
+mdm_rc mdm_store_pushcert_version(mdm_tx_t *tx, mdm_str_t topic,
+                                  int64_t *version_r, bool *suspended_r,
+                                  mdm_err_t *err);
 /* Adds or replaces; the version grows, a suspension ends. */
 mdm_rc mdm_store_pushcert_set(mdm_tx_t *tx, const mdm_pushcert_row_t *row,
                               int64_t now_us, mdm_err_t *err);

@@ -3,6 +3,7 @@
  */
 #include "mdm_store.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "mdm_store_int.h"
@@ -19,7 +20,7 @@ static void copy_uuid(char dst[MDM_UUID_SIZE], mdm_str_t from)
 }
 
 mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
-                           int64_t due_us, char apns_id_r[MDM_UUID_SIZE],
+                           int64_t due_us, mdm_push_ticket_t *ticket_r,
                            mdm_err_t *err)
 {
     char fresh[MDM_UUID_SIZE];
@@ -35,8 +36,43 @@ mdm_rc mdm_store_push_mark(mdm_tx_t *tx, int64_t eid, mdm_str_t topic,
                     mdm_str_from(fresh));
     rc = mdm_query_row(&q, &row);
     if (rc == MDM_OK && row) {
-        copy_uuid(apns_id_r, mdm_query_str(&q, 0));
+        copy_uuid(ticket_r->apns_id, mdm_query_str(&q, 0));
+        ticket_r->generation = mdm_query_int(&q, 1);
         rc = mdm_query_row(&q, &row);
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+static void copy_reason(char dst[MDM_PUSH_REASON_MAX], mdm_str_t from)
+{
+    (void)snprintf(dst, MDM_PUSH_REASON_MAX, "%.*s", MDM_STR_ARG(from));
+}
+
+mdm_rc mdm_store_push_state(mdm_tx_t *tx, int64_t eid,
+                            mdm_push_answer_t *state_r, mdm_err_t *err)
+{
+    mdm_push_answer_t *s = state_r;
+    mdm_query_t q;
+    mdm_rc rc;
+
+    memset(s, 0, sizeof(*s));
+    mdm_query_begin(&q, tx, MDM_SQL_PUSH_STATE, err, "i", eid);
+    rc = mdm_query_row(&q, &s->found);
+    if (rc == MDM_OK && s->found) {
+        s->due_at = mdm_query_null(&q, 0) ? 0 : mdm_query_int(&q, 0);
+        s->claimed = mdm_query_int(&q, 1) != 0;
+        s->sent_generation = mdm_query_int(&q, 2);
+        s->attempts = mdm_query_int(&q, 3);
+        s->last_generation = mdm_query_int(&q, 4);
+        s->last_status = (int)mdm_query_int(&q, 5);
+        s->last_timestamp = mdm_query_int(&q, 6);
+        copy_reason(s->last_reason, mdm_query_str(&q, 7));
+        copy_uuid(s->last_id, mdm_query_str(&q, 8));
+        s->has_cert = mdm_query_int(&q, 9) != 0;
+        if (!mdm_query_null(&q, 10)) {
+            copy_reason(s->suspended, mdm_query_str(&q, 10));
+        }
     }
     mdm_query_end(&q);
     return rc;
@@ -186,9 +222,10 @@ mdm_rc mdm_store_push_finish(mdm_tx_t *tx, const mdm_push_finish_t *f,
     mdm_rc rc = MDM_OK;
 
     if (f->verdict == MDM_PUSH_RETRY) {
-        return mdm_sql_run(tx, MDM_SQL_PUSH_RETRY, NULL, err, "itiiti", f->eid,
-                           holder, now_us, (int64_t)f->status, f->reason,
-                           f->retry_at_us);
+        return mdm_sql_run(tx, MDM_SQL_PUSH_RETRY, NULL, err, "itiititi",
+                           f->eid, holder, now_us, (int64_t)f->status,
+                           f->reason, f->retry_at_us, f->apns_id,
+                           f->timestamp_ms);
     }
     if (f->verdict != MDM_PUSH_DONE) {
         rc = mdm_sql_run(tx, MDM_SQL_PUSH_TOKEN_REFUSED, NULL, err, "iii",
@@ -198,10 +235,11 @@ mdm_rc mdm_store_push_finish(mdm_tx_t *tx, const mdm_push_finish_t *f,
                                        : MDM_TOKEN_FOREIGN));
     }
     return rc == MDM_OK
-               ? mdm_sql_run(tx, MDM_SQL_PUSH_DONE, NULL, err, "itiitoi",
+               ? mdm_sql_run(tx, MDM_SQL_PUSH_DONE, NULL, err, "itiitotii",
                              f->eid, holder, now_us, (int64_t)f->status,
                              f->reason,
                              f->repeat_at_us != 0 ? &f->repeat_at_us : NULL,
+                             f->apns_id, f->timestamp_ms,
                              f->given_up ? now_us : (int64_t)0)
                : rc;
 }
@@ -209,14 +247,14 @@ mdm_rc mdm_store_push_finish(mdm_tx_t *tx, const mdm_push_finish_t *f,
 mdm_rc mdm_store_push_revive(mdm_tx_t *tx, int64_t eid, int64_t token_at,
                              mdm_str_t topic, int64_t now_us, mdm_err_t *err)
 {
-    char apns_id[MDM_UUID_SIZE];
+    mdm_push_ticket_t ticket;
     int64_t changes = 0;
     mdm_rc rc;
 
     rc = mdm_sql_run(tx, MDM_SQL_PUSH_TOKEN_REVIVE, &changes, err, "ii", eid,
                      token_at);
     return rc == MDM_OK && changes > 0
-               ? mdm_store_push_mark(tx, eid, topic, now_us, apns_id, err)
+               ? mdm_store_push_mark(tx, eid, topic, now_us, &ticket, err)
                : rc;
 }
 
@@ -346,6 +384,26 @@ mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
             rc = mdm_err_nomem(err);
             break;
         }
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
+mdm_rc mdm_store_pushcert_version(mdm_tx_t *tx, mdm_str_t topic,
+                                  int64_t *version_r, bool *suspended_r,
+                                  mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *version_r = 0;
+    *suspended_r = false;
+    mdm_query_begin(&q, tx, MDM_SQL_PUSHCERT_VERSION, err, "t", topic);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row) {
+        *version_r = mdm_query_int(&q, 0);
+        *suspended_r = mdm_query_int(&q, 1) != 0;
     }
     mdm_query_end(&q);
     return rc;

@@ -1,6 +1,7 @@
 /*
  * mdm_x509.c - push certificates and their keys from PEM; see mdm_x509.h.
- * Trust of device identities stands in mdm_x509_trust.c.
+ * Private keys stand in mdm_x509_key.c, trust of device identities in
+ * mdm_x509_trust.c.
  */
 #include "mdm_x509_int.h"
 
@@ -35,20 +36,7 @@ int64_t mdm_x509_time_us(const ASN1_TIME *at)
            MDM_SEC;
 }
 
-/* Never asks on a terminal: a server has none. */
-static int give_passphrase(char *buf, int size, int writing, void *arg)
-{
-    const mdm_str_t *pass = arg;
-
-    (void)writing;
-    if (pass == NULL || pass->s == NULL || pass->n > (size_t)size) {
-        return -1;
-    }
-    memcpy(buf, pass->s, pass->n);
-    return (int)pass->n;
-}
-
-static BIO *open_pem(mdm_str_t pem, mdm_err_t *err, mdm_rc *rc)
+BIO *mdm_x509_open_pem(mdm_str_t pem, mdm_rc *rc, mdm_err_t *err)
 {
     BIO *bio;
 
@@ -71,12 +59,12 @@ mdm_rc mdm_x509_read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,
 {
     STACK_OF(X509) *certs = sk_X509_new_null();
     mdm_rc rc;
-    BIO *bio = open_pem(pem, err, &rc);
+    BIO *bio = mdm_x509_open_pem(pem, &rc, err);
     X509 *cert;
 
     *certs_r = NULL;
     while (rc == MDM_OK && certs != NULL &&
-           (cert = PEM_read_bio_X509(bio, NULL, give_passphrase, NULL)) !=
+           (cert = PEM_read_bio_X509(bio, NULL, mdm_x509_passphrase, NULL)) !=
                NULL) {
         if (sk_X509_num(certs) >= CERTS_MAX || !sk_X509_push(certs, cert)) {
             X509_free(cert);
@@ -89,7 +77,8 @@ mdm_rc mdm_x509_read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,
     }
     if (rc == MDM_OK && ERR_GET_REASON(ERR_peek_last_error()) !=
                             PEM_R_NO_START_LINE) {
-        rc = mdm_err_set(err, MDM_EINVAL, 0, "a damaged certificate");
+        rc = mdm_err_set(err, MDM_EINVAL, 0,
+                         "a certificate or key in it is damaged");
     }
     if (rc == MDM_OK && sk_X509_num(certs) == 0) {
         rc = mdm_err_set(err, MDM_EINVAL, 0,
@@ -103,38 +92,6 @@ mdm_rc mdm_x509_read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,
     }
     *certs_r = certs;
     return MDM_OK;
-}
-
-static mdm_rc read_key(mdm_str_t pem, mdm_str_t passphrase, EVP_PKEY **key_r,
-                       mdm_err_t *err)
-{
-    mdm_rc rc;
-    BIO *bio = open_pem(pem, err, &rc);
-    bool none;
-
-    *key_r = NULL;
-    if (bio == NULL) {
-        return rc;
-    }
-    *key_r = PEM_read_bio_PrivateKey(bio, NULL, give_passphrase, &passphrase);
-    BIO_free(bio);
-    none = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-    ERR_clear_error();
-    if (*key_r != NULL) {
-        return MDM_OK;
-    }
-    if (none) {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "no private key (\"BEGIN PRIVATE KEY\") in it; the "
-                           "file that Apple delivers holds the certificate "
-                           "only");
-    }
-    return mdm_err_set(err, MDM_EINVAL, 0,
-                       passphrase.s == NULL
-                           ? "the private key is encrypted or damaged, and no "
-                             "pass phrase was given"
-                           : "the private key does not open with this pass "
-                             "phrase");
 }
 
 /* Moves the certificate that belongs to the key to the front. */
@@ -297,7 +254,7 @@ mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
         rc = mdm_x509_read_certs(pem, &certs, err);
     }
     if (rc == MDM_OK) {
-        rc = read_key(pem, passphrase, &key, err);
+        rc = mdm_x509_read_key(pem, passphrase, &key, &pair_r->locked, err);
     }
     if (rc == MDM_OK) {
         rc = leaf_first(certs, key, err);
@@ -325,7 +282,8 @@ mdm_rc mdm_x509_check_bundle(mdm_str_t pem, mdm_err_t *err)
     BIO *bio = pem.n <= INT_MAX ? BIO_new_mem_buf(pem.s, (int)pem.n) : NULL;
     X509 *cert;
 
-    cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, give_passphrase, NULL)
+    cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, mdm_x509_passphrase,
+                                           NULL)
                        : NULL;
     BIO_free(bio);
     X509_free(cert);

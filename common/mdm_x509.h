@@ -16,6 +16,9 @@
 
 /* ---- push certificates -------------------------------------------------- */
 
+/* As much as OpenSSL takes for a key in PEM. */
+#define MDM_PASSPHRASE_MAX 1024
+
 /* A push certificate with its key, checked to be a pair.  The PEM texts are
  * normalised (leaf first, key unencrypted) and live in the arena given. */
 typedef struct mdm_keypair {
@@ -25,11 +28,15 @@ typedef struct mdm_keypair {
     char fingerprint[2 * MDM_SHA256_LEN + 1]; /* of the leaf's DER */
     int64_t not_before_us;
     int64_t not_after_us;
+    /* The key is encrypted, in a way that could be opened, and no pass phrase
+     * was given.  Set where reading failed; nothing else is then. */
+    bool locked;
 } mdm_keypair_t;
 
 /* Finds one certificate that matches one private key in PEM text, in any
  * order, with other text around; further certificates become the chain.
- * `passphrase` opens an encrypted key (absent: none); nobody is ever asked.
+ * `passphrase` opens an encrypted key (absent: none), of at most
+ * MDM_PASSPHRASE_MAX bytes; nobody is ever asked.
  * `arena` should wipe.  Does not judge validity in time.
  * MDM_EINVAL: the text names the missing or wrong half. */
 mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,

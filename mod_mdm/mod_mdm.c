@@ -9,6 +9,7 @@
  */
 #include "mod_mdm.h"
 
+#include <signal.h>
 #include "ap_mpm.h"
 #include "http_core.h"
 #include "mpm_common.h"
@@ -22,11 +23,16 @@ mod_mdm_service_t *mod_mdm_service;
 
 /* ---- parent ------------------------------------------------------------ */
 
+/* Under prefork the hooks wait until the only thread has left its request. */
 static bool host_stopping(void *ctx)
 {
     mod_mdm_service_t *service = ctx;
+    sigset_t told;
+    int state = AP_MPMQ_RUNNING;
 
-    return atomic_load(&service->stopping);
+    (void)ap_mpm_query(AP_MPMQ_MPM_STATE, &state);
+    return atomic_load(&service->stopping) || state == AP_MPMQ_STOPPING ||
+           (sigpending(&told) == 0 && sigismember(&told, SIGTERM) == 1);
 }
 
 static apr_status_t service_free(void *data)
@@ -60,13 +66,12 @@ static void service_new(apr_pool_t *pconf, mod_mdm_service_t *service)
         mdm_log_err(&service->host.log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
                     &err);
     if (mdm_server_new(service->main, &service->host, &service->server,
-                       &err) != MDM_OK) {
+                       &err) == MDM_OK)
+        apr_pool_cleanup_register(pconf, service, service_free,
+                                  apr_pool_cleanup_null);
+    else
         mdm_log_err(&service->host.log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
                     &err);
-        return;
-    }
-    apr_pool_cleanup_register(pconf, service, service_free,
-                              apr_pool_cleanup_null);
 }
 
 static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
@@ -77,11 +82,9 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     (void)plog;
     (void)ptemp;
     (void)s;
-    if (ap_state_query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG)
-        return OK; /* the dry run */
-    if (!mdm_config_in_use(service->main))
-        return OK;
-    service_new(pconf, service);
+    if (ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_CREATE_PRE_CONFIG &&
+        mdm_config_in_use(service->main)) /* nor is it the dry run */
+        service_new(pconf, service);
     return OK;
 }
 
@@ -110,13 +113,12 @@ static void child_init(apr_pool_t *pchild, server_rec *s)
     /* APR remembers the directory in a static buffer: ask before threads. */
     if (apr_temp_dir_get(&service->temp_dir, pchild) != APR_SUCCESS)
         service->temp_dir = NULL;
-    if (mdm_server_start(service->server, &err) != MDM_OK) {
+    service->started = mdm_server_start(service->server, &err) == MDM_OK;
+    if (service->started)
+        apr_pool_pre_cleanup_register(pchild, service, child_stop);
+    else /* requests are answered 503 */
         mdm_log_err(&service->host.log, MDM_LOG_ERROR, MDM_MSG_START_FAILED,
                     &err);
-        return; /* requests are answered 503 */
-    }
-    service->started = true;
-    apr_pool_pre_cleanup_register(pchild, service, child_stop);
 }
 
 static void child_stopping(apr_pool_t *pchild, int graceful)

@@ -176,7 +176,7 @@ static mdm_rc fill_some(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     fill_job_t *job = arg;
     mdm_queue_add_t add = {.cid = job->cid, .priority = 5};
-    char apns_id[MDM_UUID_SIZE];
+    mdm_push_ticket_t ticket;
     mdm_rc rc = MDM_OK;
     uint32_t n;
 
@@ -188,7 +188,7 @@ static mdm_rc fill_some(mdm_tx_t *tx, void *arg, mdm_err_t *err)
         if (rc == MDM_OK && job->cid != 0) {
             rc = mdm_store_push_mark(tx, add.eid,
                                      mdm_str_from(job->o->topic),
-                                     job->now_us, apns_id, err);
+                                     job->now_us, &ticket, err);
         }
     }
     return rc;

@@ -407,6 +407,47 @@ static void test_ping_unanswered(void **state)
     world_end(w);
 }
 
+/* No answer, and nothing else came since: as in C64-blackhole-after-first,
+ * where the network forgot the connection.  A ping decides. */
+static void test_silence_is_doubted(void **state)
+{
+    world_t *w = world_new_muted(100, 1);
+
+    (void)state;
+    pump(w);
+    assert_int_equal(tick(w, 100), MDM_OK);
+    submit(w, 2);
+    pump(w);
+    assert_int_equal(tick(w, 119), MDM_OK);
+    submit(w, 1);
+    pump(w);
+    assert_int_equal(w->peer.pings, 0);
+    assert_int_equal(tick(w, 120), MDM_OK);
+    assert_int_equal(w->n_out, 2);
+    expect(w, MDM_APNS_UNKNOWN, 0, "no answer");
+    assert_int_equal(mdm_apns_room(w->apns), 0);
+    assert_int_equal(mdm_apns_deadline(w->apns), START_US + 135 * MDM_SEC);
+    pump(w);
+    assert_int_equal(w->peer.pings, 1);
+    /* A sign of life: it takes pushes again. */
+    peer_limit(&w->peer, 50);
+    pump(w);
+    assert_true(mdm_apns_room(w->apns) > 40);
+    assert_int_equal(tick(w, 139), MDM_OK); /* the third: heard of since */
+    assert_int_equal(w->n_out, 3);
+    assert_int_equal(w->peer.pings, 1);
+    submit(w, 1);
+    pump(w);
+    assert_int_equal(tick(w, 159), MDM_OK);
+    assert_int_equal(w->n_out, 4);
+    assert_int_equal(mdm_apns_room(w->apns), 0);
+    pump(w);
+    assert_int_equal(w->peer.pings, 2);
+    assert_int_equal(tick(w, 173), MDM_OK);
+    assert_int_equal(tick(w, 174), MDM_ETIMEDOUT);
+    world_end(w);
+}
+
 static void test_no_settings(void **state)
 {
     world_t *w = world_new(NEVER_SETTINGS);
@@ -610,6 +651,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_not_sent_in_time),
         cmocka_unit_test(test_pings),
         cmocka_unit_test(test_ping_unanswered),
+        cmocka_unit_test(test_silence_is_doubted),
         cmocka_unit_test(test_no_settings),
         cmocka_unit_test(test_free_with_open),
         cmocka_unit_test(test_mix),

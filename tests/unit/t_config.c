@@ -11,12 +11,7 @@
 
 static void test_values(void **state)
 {
-    /* Good values and bad ones, separated by "|"; "" is no argument. */
-    static const struct {
-        mdm_directive_id_t id;
-        const char *good;
-        const char *bad;
-    } cases[] = {
+    static const values_t cases[] = {
         {MDM_DIRECTIVE_ENDPOINT, "mdm|server|checkin|api|off",
          "|MDM|x|mdm api"},
         {MDM_DIRECTIVE_STORE, "sqlite:x.db|sqlite:/tmp/x.db",
@@ -77,27 +72,8 @@ static void test_values(void **state)
          "retry-enrollment retry-enrollment|on preserve-data-plan=1|"
          "on a b c d e"},
     };
-    world_t *w = *state;
-    size_t i;
-    int good;
 
-    for (i = 0; i < MDM_ARRAY_LEN(cases); i++) {
-        for (good = 0; good < 2; good++) {
-            mdm_str_t rest =
-                mdm_str_from(good ? cases[i].good : cases[i].bad);
-
-            while (rest.s != NULL) {
-                mdm_str_t one = mdm_str_split(&rest, '|');
-                char args[200];
-
-                (void)snprintf(args, sizeof(args), "%.*s", MDM_STR_ARG(one));
-                if (try_one(w, cases[i].id, args) !=
-                    (good ? MDM_OK : MDM_ECONFIG)) {
-                    fail_msg("case %zu: \"%s\": %s", i, args, w->err.text);
-                }
-            }
-        }
-    }
+    try_values(*state, cases, MDM_ARRAY_LEN(cases));
 }
 
 /* Known weak spots of file names. */
@@ -140,6 +116,7 @@ static void test_defaults(void **state)
     assert_true(m->push);
     assert_string_equal(m->push_host, "api.push.apple.com");
     assert_int_equal(m->push_port, 443);
+    assert_null(m->push_proxy);
     assert_null(m->push_ca_file);
     assert_true(m->push_expiration_us == 7 * 86400 * MDM_SEC);
     assert_true(m->push_timeout_us == 30 * MDM_SEC);
@@ -364,49 +341,6 @@ static void test_device_ca(void **state)
     testcert_free(&leaf);
 }
 
-static void test_push_certificates(void **state)
-{
-    const mdm_directive_id_t id = MDM_DIRECTIVE_PUSH_CERTIFICATE;
-    world_t *w = *state;
-    testcert_t push = testcert_push(TOPIC);
-    testcert_t other = testcert_push("com.apple.mgmt.External.2");
-    testcert_t plain = testcert_push("org.example.app");
-    testcert_t none = testcert_device("no topic", NULL);
-    mdm_config_t *c;
-
-    testcert_write(w->dir, "both", testcert_both(&push), NULL);
-    testcert_write(w->dir, "other", testcert_both(&other), NULL);
-    testcert_write(w->dir, "plain", testcert_both(&plain), NULL);
-    testcert_write(w->dir, "none", testcert_both(&none), NULL);
-    testcert_write(w->dir, "cert", testcert_pem(&push), NULL);
-    testcert_write(w->dir, "key", testcert_key(&push, NULL), NULL);
-    testcert_write(w->dir, "sealed", testcert_key(&push, "word"), NULL);
-    testcert_write(w->dir, "wrong", testcert_key(&other, NULL), NULL);
-    assert_int_equal(try_one(w, id, "both"), MDM_OK);
-    assert_int_equal(try_one(w, id, "cert key"), MDM_OK);
-    assert_int_equal(try_one(w, id, "cert"), MDM_ECONFIG); /* no key */
-    assert_int_equal(try_one(w, id, "key"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "cert wrong"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "cert sealed"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "cert missing"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "plain"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "none"), MDM_ECONFIG);
-    assert_int_equal(try_one(w, id, "both both both"), MDM_ECONFIG);
-
-    c = mdm_config_new(MDM_SCOPE_MAIN, NULL, w->dir);
-    assert_int_equal(set(w, c, id, "both"), MDM_OK);
-    assert_int_equal(set(w, c, id, "other"), MDM_OK); /* once per topic */
-    assert_int_equal(set(w, c, id, "cert key"), MDM_ECONFIG);
-    assert_non_null(strstr(w->err.text, TOPIC));
-    assert_int_equal(c->npush_certs, 2);
-    assert_true(mdm_str_is(c->push_certs[0]->topic, TOPIC));
-    mdm_config_free(&c);
-    testcert_free(&push);
-    testcert_free(&other);
-    testcert_free(&plain);
-    testcert_free(&none);
-}
-
 static void test_secret_key(void **state)
 {
     world_t *w = *state;
@@ -579,9 +513,8 @@ int main(void)
         TEST(test_defaults),    TEST(test_twice_and_scope),
         TEST(test_merge),       TEST(test_token_files),
         TEST(test_tokens_without_digest),
-        TEST(test_device_ca),   TEST(test_push_certificates),
-        TEST(test_secret_key),  TEST(test_trusted_proxies),
-        TEST(test_checks),
+        TEST(test_device_ca),   TEST(test_secret_key),
+        TEST(test_trusted_proxies), TEST(test_checks),
     };
 
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "mdm_config.h"
+#include "mdm_str.h"
 
 typedef struct world {
     char dir[32];
@@ -101,6 +102,37 @@ static inline mdm_rc try_one(world_t *w, mdm_directive_id_t id,
     assert_null(c);
     assert_int_equal(rc == MDM_OK, w->err.text[0] == '\0');
     return rc;
+}
+
+/* Good values and bad ones, separated by "|"; "" is no argument. */
+typedef struct values {
+    mdm_directive_id_t id;
+    const char *good;
+    const char *bad;
+} values_t;
+
+static inline void try_values(world_t *w, const values_t *cases, size_t n)
+{
+    size_t i;
+    int good;
+
+    for (i = 0; i < n; i++) {
+        for (good = 0; good < 2; good++) {
+            mdm_str_t rest =
+                mdm_str_from(good ? cases[i].good : cases[i].bad);
+
+            while (rest.s != NULL) {
+                mdm_str_t one = mdm_str_split(&rest, '|');
+                char args[200];
+
+                (void)snprintf(args, sizeof(args), "%.*s", MDM_STR_ARG(one));
+                if (try_one(w, cases[i].id, args) !=
+                    (good ? MDM_OK : MDM_ECONFIG)) {
+                    fail_msg("case %zu: \"%s\": %s", i, args, w->err.text);
+                }
+            }
+        }
+    }
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -22,7 +22,7 @@ typedef struct box {
     mdm_push_finish_t finish;
     int64_t due;
     mdm_str_t topic;
-    char apns_id[MDM_UUID_SIZE];
+    mdm_push_ticket_t ticket;
 } box_t;
 
 static mdm_rc do_claim(mdm_tx_t *tx, void *arg, mdm_err_t *err)
@@ -60,7 +60,7 @@ static mdm_rc do_mark(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     box_t *b = arg;
 
-    return mdm_store_push_mark(tx, 1, b->topic, b->now, b->apns_id, err);
+    return mdm_store_push_mark(tx, 1, b->topic, b->now, &b->ticket, err);
 }
 
 static mdm_rc do_clear(mdm_tx_t *tx, void *arg, mdm_err_t *err)
@@ -134,9 +134,9 @@ static void test_coalesced(void **state)
         t = enqueue(w, uuid, "D", 5);
         assert_true(t.pushed);
         if (i == 0) {
-            memcpy(first, t.apns_id, sizeof(first));
+            memcpy(first, t.ticket.apns_id, sizeof(first));
         }
-        assert_string_equal(t.apns_id, first);
+        assert_string_equal(t.ticket.apns_id, first);
     }
     assert_int_equal(db_int(w, "SELECT COUNT(*) FROM push"), 1);
     /* The device comes by itself: nothing need be sent. */
@@ -144,7 +144,7 @@ static void test_coalesced(void **state)
     assert_int_equal(db_int(w, "SELECT COUNT(*) FROM push"
                                " WHERE due_at IS NOT NULL"), 0);
     t = enqueue(w, "c10", "D", 5);
-    assert_string_not_equal(t.apns_id, first);
+    assert_string_not_equal(t.ticket.apns_id, first);
 }
 
 static void test_claim_finish(void **state)
@@ -168,7 +168,7 @@ static void test_claim_finish(void **state)
     assert_true(mdm_str_is(b.claims[0].token, "token-of-the-device"));
     assert_true(mdm_str_is(b.claims[0].magic, "magic-of-the-device"));
     assert_true(mdm_str_is(b.claims[0].id, "D"));
-    assert_string_equal(b.claims[0].apns_id, b.apns_id);
+    assert_string_equal(b.claims[0].apns_id, b.ticket.apns_id);
     assert_int_equal(claim(&b), 0); /* in flight */
     assert_true(due(&b) == start + IN_FLIGHT_US);
 
@@ -194,16 +194,16 @@ static void test_marked_in_flight(void **state)
     box_t b = begin(*state);
     char first[MDM_UUID_SIZE];
 
-    memcpy(first, b.apns_id, sizeof(first));
+    memcpy(first, b.ticket.apns_id, sizeof(first));
     assert_int_equal(claim(&b), 1);
     b.now += MDM_SEC;
     run(&b, do_mark); /* a new command while the push is under way */
-    assert_string_not_equal(b.apns_id, first);
+    assert_string_not_equal(b.ticket.apns_id, first);
     assert_int_equal(claim(&b), 0);
     finish(&b, MDM_PUSH_DONE, 0);
     assert_true(due(&b) == b.now); /* at once again */
     assert_int_equal(claim(&b), 1);
-    assert_string_equal(b.claims[0].apns_id, b.apns_id);
+    assert_string_equal(b.claims[0].apns_id, b.ticket.apns_id);
     finish(&b, MDM_PUSH_DONE, 0);
     assert_true(due(&b) == INT64_MAX);
 

@@ -89,6 +89,22 @@ static void test_damaged_key(void **state)
     assert_false(stored);
 }
 
+/* The same from a file, while another process writes. */
+static mdm_rc import_locked(world_t *w, mdm_keypair_t pair, bool *stored)
+{
+    const mdm_pushcert_import_t file = {MDM_PUSHCERT_FILE, false, false};
+    sqlite3 *db = db_open(w);
+    mdm_rc rc;
+
+    assert_int_equal(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL),
+                     SQLITE_OK);
+    rc = import(w, pair, file, stored);
+    assert_int_equal(sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL),
+                     SQLITE_OK);
+    (void)sqlite3_close(db);
+    return rc;
+}
+
 static void test_pushcert(void **state)
 {
     const mdm_pushcert_import_t api = {MDM_PUSHCERT_API, false, false};
@@ -111,6 +127,11 @@ static void test_pushcert(void **state)
     assert_int_equal(import(w, keypair(TOPIC, 'b', -10), api, &stored),
                      MDM_OK);
     assert_false(stored); /* the very same */
+    assert_int_equal(import_locked(w, keypair(TOPIC, 'b', -10), &stored),
+                     MDM_OK);
+    assert_false(stored); /* nobody's way is stood in for that */
+    assert_int_equal(import_locked(w, keypair(TOPIC, 'c', -20), &stored),
+                     MDM_ECONFLICT);
     assert_int_equal(import(w, keypair(TOPIC, 'c', -20), api, &stored),
                      MDM_ECONFLICT); /* older */
     assert_int_equal(w->err.id, MDM_MSG_PUSH_CERTIFICATE_REFUSED);

@@ -302,7 +302,7 @@ static void test_many_targets(void **state)
                      MDM_OK);
     assert_int_equal(n, 2);
     assert_true(t[0].pushed);
-    assert_int_equal(strlen(t[0].apns_id), MDM_UUID_LEN);
+    assert_int_equal(strlen(t[0].ticket.apns_id), MDM_UUID_LEN);
     assert_int_equal(t[1].command, MDM_TARGET_UNKNOWN);
     assert_int_equal(t[2].command, MDM_TARGET_DISABLED);
     assert_int_equal(t[3].command, MDM_TARGET_OK);

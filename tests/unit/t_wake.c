@@ -65,7 +65,7 @@ typedef struct flight {
     size_t n;
     mdm_arena_t *arena;
     mdm_push_finish_t finish;
-    char apns_id[MDM_UUID_SIZE];
+    mdm_push_ticket_t ticket;
 } flight_t;
 
 static mdm_rc do_claim(mdm_tx_t *tx, void *arg, mdm_err_t *err)
@@ -102,7 +102,7 @@ static mdm_rc do_mark(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     flight_t *f = arg;
 
-    return mdm_store_push_mark(tx, 1, MDM_STR(TOPIC), f->now, f->apns_id,
+    return mdm_store_push_mark(tx, 1, MDM_STR(TOPIC), f->now, &f->ticket,
                                err);
 }
 
@@ -480,10 +480,10 @@ static void test_comes_in_flight(void **state)
     /* A new command meanwhile is pushed all the same, under a new id, and not
      * before the answer. */
     f = send_push(w);
-    memcpy(id, f.apns_id, sizeof(id));
+    memcpy(id, f.ticket.apns_id, sizeof(id));
     assert_string_equal(idle(w), "A");
     run(w, &f, do_mark);
-    assert_string_not_equal(f.apns_id, id);
+    assert_string_not_equal(f.ticket.apns_id, id);
     run(w, &f, do_claim);
     assert_int_equal(f.n, 0);
     assert_true(delivered(w, &f) == f.now);
@@ -502,22 +502,22 @@ static void test_ids(void **state)
 
     queue(w, "A", "D");
     f = send_push(w);
-    memcpy(id, f.apns_id, sizeof(id));
+    memcpy(id, f.ticket.apns_id, sizeof(id));
     (void)delivered(w, &f);
     /* Asked for again: another push, not the one that was delivered. */
     run(w, &f, do_mark);
-    assert_string_not_equal(f.apns_id, id);
+    assert_string_not_equal(f.ticket.apns_id, id);
     assert_true(db_int(w, DUE) == f.now);
-    memcpy(id, f.apns_id, sizeof(id));
+    memcpy(id, f.ticket.apns_id, sizeof(id));
     run(w, &f, do_mark); /* not yet sent: the same */
-    assert_string_equal(f.apns_id, id);
+    assert_string_equal(f.ticket.apns_id, id);
     run(w, &f, do_claim);
     run(w, &f, do_release); /* came back unsent */
     run(w, &f, do_mark);
-    assert_string_equal(f.apns_id, id);
+    assert_string_equal(f.ticket.apns_id, id);
     assert_string_equal(idle(w), "A");
     run(w, &f, do_mark);
-    assert_string_not_equal(f.apns_id, id);
+    assert_string_not_equal(f.ticket.apns_id, id);
 }
 
 static void test_settle(void **state)

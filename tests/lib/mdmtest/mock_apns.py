@@ -184,6 +184,7 @@ class MockAPNs:
         self.log_file = log_file
         self.requests = []
         self.handshakes = []    # one dict a connection that came through TLS
+        self.accepted = 0       # connections, also those that did not
         self.faults = []        # what a correct client never causes
         self.connections = set()
         self.pings = 0
@@ -212,6 +213,7 @@ class MockAPNs:
     def new_connection(self):
         with self.changed:
             number = len(self.handshakes) + 1
+            self.accepted += 1
         return Connection(self, number)
 
     def start(self):

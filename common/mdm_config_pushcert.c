@@ -1,0 +1,194 @@
+/*
+ * mdm_config_pushcert.c - push certificates from files, and the pass phrase
+ * of their keys: the arguments of MDMPushCertificateFile and
+ * MDMPushCertificatePassPhrase.
+ *
+ * The two may stand in any order.  A certificate whose key is encrypted waits
+ * for the pass phrase and is opened when that is read, so that every fault is
+ * said at the line of one of them; only the check at the end finds out that
+ * there is none.  Nobody is asked on a terminal.  Parent process only, before
+ * it gives up its rights.
+ */
+#include "mdm_config_int.h"
+
+#include <string.h>
+
+#include "mdm_exec.h"
+#include "mdm_str.h"
+#include "mdm_time.h"
+
+#define EXEC_TIMEOUT_US (10 * MDM_SEC)
+
+/* Takes a pair into use that was read. */
+static mdm_rc add_pair(mdm_config_t *c, const char *file,
+                       const mdm_keypair_t *pair, mdm_err_t *err)
+{
+    size_t i;
+
+    if (c->npush_certs == MDM_PUSH_CERTS_MAX) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "more than %d push certificates",
+                           MDM_PUSH_CERTS_MAX);
+    }
+    if (pair->not_before_us > mdm_wall_us(NULL)) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "%s: the certificate is not valid yet; check the "
+                           "clock",
+                           file);
+    }
+    for (i = 0; i < c->npush_certs; i++) {
+        if (mdm_str_eq(c->push_certs[i]->topic, pair->topic)) {
+            return mdm_err_set(err, MDM_ECONFIG, 0,
+                               "%s: a certificate of the topic %.*s is named "
+                               "already",
+                               file, MDM_STR_ARG(pair->topic));
+        }
+    }
+    c->push_certs[c->npush_certs++] = pair;
+    return MDM_OK;
+}
+
+/* Keeps it until a pass phrase comes. */
+static mdm_rc add_locked(mdm_config_t *c, const char *file, mdm_str_t pem,
+                         mdm_err_t *err)
+{
+    mdm_locked_cert_t *locked = mdm_arena_alloc(c->arena, sizeof(*locked));
+    const mdm_locked_cert_t *each;
+    size_t n = 0;
+
+    for (each = c->locked_certs; each != NULL; each = each->next) {
+        n++;
+    }
+    if (n == MDM_PUSH_CERTS_MAX) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "more than %d push certificates",
+                           MDM_PUSH_CERTS_MAX);
+    }
+    if (locked != NULL) {
+        locked->file = mdm_arena_strdup(c->arena, file);
+    }
+    if (locked == NULL || locked->file == NULL) {
+        return mdm_err_nomem(err);
+    }
+    locked->pem = pem;
+    locked->next = c->locked_certs;
+    c->locked_certs = locked;
+    return MDM_OK;
+}
+
+/* Certificate and key in one text, which lives in the node's arena. */
+static mdm_rc open_pair(mdm_config_t *c, const char *file, mdm_str_t pem,
+                        mdm_err_t *err)
+{
+    mdm_keypair_t *pair = mdm_arena_alloc(c->arena, sizeof(*pair));
+
+    if (pair == NULL) {
+        return mdm_err_nomem(err);
+    }
+    if (mdm_keypair_read(pem, c->push_phrase, c->arena, pair, err) ==
+        MDM_OK) {
+        return add_pair(c, file, pair, err);
+    }
+    if (pair->locked) {
+        mdm_err_clear(err);
+        return add_locked(c, file, pem, err);
+    }
+    (void)mdm_err_prefix(err, "%s", file);
+    return MDM_ECONFIG;
+}
+
+mdm_rc mdm_config_push_cert(mdm_config_t *c, int argc,
+                            const char *const *argv, mdm_err_t *err)
+{
+    mdm_str_t cert = MDM_STR_NONE;
+    mdm_str_t key = MDM_STR_NONE;
+    mdm_str_t both;
+    mdm_rc rc;
+
+    rc = mdm_config_read(c, argv[0], &cert, err);
+    if (rc == MDM_OK && argc > 1) {
+        rc = mdm_config_read(c, argv[1], &key, err);
+    }
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    both.s = mdm_arena_printf(c->arena, "%.*s\n%.*s", MDM_STR_ARG(cert),
+                              MDM_STR_ARG(key));
+    if (both.s == NULL) {
+        return mdm_err_nomem(err);
+    }
+    both.n = strlen(both.s);
+    return open_pair(c, argv[0], both, err);
+}
+
+/* ---- the pass phrase ---------------------------------------------------- */
+
+static mdm_rc run(mdm_config_t *c, const char *program, mdm_str_t *phrase_r,
+                  mdm_err_t *err)
+{
+    mdm_str_t output = MDM_STR_NONE;
+
+    if (program[0] != '/') {
+        return mdm_config_bad(err, program,
+                              "the program's absolute path, without "
+                              "arguments");
+    }
+    if (mdm_exec_read(program, EXEC_TIMEOUT_US, c->arena, &output, err) !=
+        MDM_OK) {
+        (void)mdm_err_prefix(err, "%s", program);
+        return MDM_ECONFIG;
+    }
+    *phrase_r = mdm_config_first_line(output);
+    return MDM_OK;
+}
+
+mdm_rc mdm_config_push_phrase(mdm_config_t *c, const char *arg,
+                              mdm_err_t *err)
+{
+    mdm_str_t phrase = MDM_STR_NONE;
+    mdm_locked_cert_t *locked;
+    const char *source;
+    mdm_rc rc;
+
+    if (mdm_str_starts(mdm_str_from(arg), "file:")) {
+        source = arg + 5;
+        rc = mdm_config_secret(c, source, &phrase, err);
+    } else if (mdm_str_starts(mdm_str_from(arg), "exec:")) {
+        source = arg + 5;
+        rc = run(c, source, &phrase, err);
+    } else {
+        /* Without the argument: it may be the pass phrase itself. */
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "give file:path or exec:program, not the pass "
+                           "phrase itself");
+    }
+    if (rc == MDM_OK && (phrase.n == 0 || phrase.n > MDM_PASSPHRASE_MAX)) {
+        rc = mdm_err_set(err, MDM_ECONFIG, 0,
+                         "%s: its first line is %s, so it is no pass phrase",
+                         source, phrase.n == 0 ? "empty" : "too long");
+    }
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    c->push_phrase = phrase;
+    locked = c->locked_certs;
+    c->locked_certs = NULL;
+    for (; rc == MDM_OK && locked != NULL; locked = locked->next) {
+        rc = open_pair(c, locked->file, locked->pem, err);
+    }
+    return rc;
+}
+
+mdm_rc mdm_config_check_locked(const mdm_config_t *c, mdm_err_t *err)
+{
+    if (c->locked_certs == NULL) {
+        return MDM_OK;
+    }
+    return mdm_err_set(err, MDM_ECONFIG, 0,
+                       "MDMPushCertificateFile (mdm_push_certificate) %s: the "
+                       "private key is encrypted; give its pass phrase by "
+                       "MDMPushCertificatePassPhrase "
+                       "(mdm_push_certificate_pass_phrase), as file:path or "
+                       "exec:program",
+                       c->locked_certs->file);
+}
