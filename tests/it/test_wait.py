@@ -161,7 +161,7 @@ def test_dropped(own_server, own_apns, pki, log):
 
 
 def test_topic_without_certificate_or_stopped(own_server, own_apns, pki, log):
-    log.expect("MDM0205", "MDM0405")
+    log.expect("MDM0205", "MDM0405", "MDM0409")
     server = own_server(push=False)
     device, api = new_device(server, pki), server.api()
     begun = time.monotonic()
