@@ -170,6 +170,40 @@ static void test_suspended_before_the_claim(void **state)
     stage_end(&g);
 }
 
+/* How long it stays away after a connection that does not come about. */
+static int64_t pause_after_failure(stage_t *g)
+{
+    int64_t until = mdm_mono_us(NULL) + WAIT_US;
+
+    g->topic.connect_at_us = 0;
+    g->topic.connect_failures = 0;
+    mdm_topic_connect(&g->topic, mdm_mono_us(NULL));
+    while (g->topic.sessions[0] != NULL) {
+        assert_true(mdm_mono_us(NULL) < until);
+        step(g);
+    }
+    return g->topic.connect_at_us - mdm_mono_us(NULL);
+}
+
+/* A certificate that is refused does not mend itself: it is not tried a second
+ * later again. */
+static void test_refused_certificates_get_long_pauses(void **state)
+{
+    stage_t g;
+    testcert_t stranger = testcert_ca("another ca");
+    int64_t pause;
+
+    stage_begin(&g, *state, (peer_t){.reason = NULL}, 10);
+    testcert_write(g.w->dir, "peer.pem", testcert_pem(&stranger), NULL);
+    pause = pause_after_failure(&g);
+    assert_true(pause > 30 * MDM_SEC && pause < 41 * MDM_SEC);
+    g.d.config.push_port = 1; /* nobody listens */
+    pause = pause_after_failure(&g);
+    assert_true(pause > 0 && pause < 2 * MDM_SEC);
+    testcert_free(&stranger);
+    stage_end(&g);
+}
+
 /* ---- answers ------------------------------------------------------------- */
 
 /* As long as answers are not in the store nothing is claimed: an old answer
@@ -309,6 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         world_test(test_renewed_before_the_claim),
         world_test(test_suspended_before_the_claim),
+        world_test(test_refused_certificates_get_long_pauses),
         world_test(test_unwritten_answers_come_first),
         world_test(test_a_round_is_bounded),
         world_test(test_burst_is_the_peers_limit),

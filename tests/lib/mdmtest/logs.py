@@ -34,7 +34,9 @@ NORMAL = {
 
 
 # Lines of level warn or error of the hosts that belong to normal work.
-NORMAL_TEXT = re.compile(r"is buffered to a temporary file")
+NORMAL_TEXT = re.compile(r"is buffered to a temporary file"
+                         # a distribution's mod_ssl and OpenSSL of two days
+                         r"|AH01882: Init: this version of mod_ssl")
 
 
 class Line:
