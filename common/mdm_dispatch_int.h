@@ -103,6 +103,7 @@ struct mdm_dispatch {
     int64_t version; /* of the store, when last looked at */
     int64_t certs_version; /* of it, when the certificates were read */
     int64_t look_at_us;
+    int64_t resolve_at_us; /* monotonic: no new connection before */
     int64_t waited_us; /* how long the thread has slept in poll() so far */
     mdm_chores_t chores;
     int64_t seen_at_us;

@@ -22,6 +22,8 @@
 #define DENIED_FAILURES 5
 #define PING_TIMEOUT_US (15 * MDM_SEC)
 #define READ_ROUNDS 32
+/* A name that takes longer to resolve, which blocks the thread. */
+#define SLOW_US MDM_SEC
 /* Two names with their ports and the words between them. */
 #define WAY_SIZE 560
 /* A spare connection is closed when it was idle for so long, and none is
@@ -178,13 +180,16 @@ static mdm_rc open_session(mdm_topic_t *t, mdm_session_t *s, int64_t mono,
 
 void mdm_topic_connect(mdm_topic_t *t, int64_t mono)
 {
+    mdm_dispatch_t *d = t->dispatch;
     mdm_session_t *s;
     mdm_err_t err;
+    int64_t took;
     size_t i;
 
     for (i = 0; i < MDM_SESSIONS_MAX && t->sessions[i] != NULL; i++) {
     }
-    if (i == MDM_SESSIONS_MAX || mono < t->connect_at_us) {
+    if (i == MDM_SESSIONS_MAX || mono < t->connect_at_us ||
+        mono < d->resolve_at_us) {
         return;
     }
     s = calloc(1, sizeof(*s));
@@ -195,8 +200,15 @@ void mdm_topic_connect(mdm_topic_t *t, int64_t mono)
     s->topic = t;
     s->used_us = mono;
     t->sessions[i] = s;
+    took = -mdm_mono_us(NULL);
     if (open_session(t, s, mono, &err) != MDM_OK) {
         fail_session(t, i, &err);
+    }
+    /* All topics have the same name to resolve: one after the other would
+     * keep the thread from everything else. */
+    took += mdm_mono_us(NULL);
+    if (took > SLOW_US) {
+        d->resolve_at_us = mdm_mono_us(NULL) + took;
     }
 }
 

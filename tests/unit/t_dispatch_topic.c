@@ -4,8 +4,14 @@
  * answers cannot be written, and what counts as a burst.  The push service on
  * 127.0.0.1 is a real one (t_dispatch_peer.h); times are handed in.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* RTLD_NEXT */
+#endif
+
 #include "t_dispatch_scene.h"
 
+#include <dlfcn.h>
+#include <netdb.h>
 #include <sqlite3.h>
 
 #include "mdm_dispatch_int.h"
@@ -117,6 +123,55 @@ static void answers(stage_t *g)
 }
 
 #define CLAIMED "SELECT COUNT(*) FROM push WHERE claimed_by IS NOT NULL"
+
+/* ---- names --------------------------------------------------------------- */
+
+/* The name server "slow.invalid" takes its time and says nothing. */
+static int asked;
+
+int getaddrinfo(const char *host, const char *service,
+                const struct addrinfo *hints, struct addrinfo **found)
+{
+    union {
+        void *p;
+        int (*f)(const char *, const char *, const struct addrinfo *,
+                 struct addrinfo **);
+    } real = {.p = dlsym(RTLD_NEXT, "getaddrinfo")};
+
+    if (strcmp(host, "slow.invalid") != 0) {
+        return real.f(host, service, hints, found);
+    }
+    asked++;
+    (void)usleep(1100000);
+    return EAI_AGAIN;
+}
+
+/* When the name server is away each topic does not wait for it in turn: the
+ * thread has other things to do as well. */
+static void test_slow_names_block_once(void **state)
+{
+    stage_t g;
+    mdm_topic_t other;
+    int64_t mono;
+
+    stage_begin(&g, *state, (peer_t){.reason = NULL}, 10);
+    other = g.topic;
+    g.d.config.push_host = "slow.invalid";
+    asked = 0;
+    mono = mdm_mono_us(NULL);
+    mdm_topic_connect(&g.topic, mono);
+    mdm_topic_connect(&other, mono);
+    assert_int_equal(asked, 1);
+    mdm_topic_connect(&other, mdm_mono_us(NULL));
+    assert_int_equal(asked, 1);
+    while (mdm_mono_us(NULL) < g.d.resolve_at_us) {
+        assert_true(mdm_mono_us(NULL) < mono + WAIT_US);
+        (void)usleep(20000);
+    }
+    mdm_topic_connect(&other, mdm_mono_us(NULL));
+    assert_int_equal(asked, 2);
+    stage_end(&g);
+}
 
 /* ---- the certificate ----------------------------------------------------- */
 
@@ -341,6 +396,7 @@ static void test_our_own_limit_is_no_burst(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        world_test(test_slow_names_block_once),
         world_test(test_renewed_before_the_claim),
         world_test(test_suspended_before_the_claim),
         world_test(test_refused_certificates_get_long_pauses),
