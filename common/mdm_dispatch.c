@@ -205,8 +205,8 @@ static mdm_rc list_certs(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     list_job_t *job = arg;
 
-    return mdm_store_pushcert_list(tx, job->arena, job->rows, MDM_PUSH_TOPICS_MAX,
-                                   &job->n, err);
+    return mdm_store_pushcert_list(tx, job->arena, job->rows,
+                                   MDM_PUSH_TOPICS_MAX, &job->n, err);
 }
 
 static mdm_topic_t *find_topic(mdm_dispatch_t *d, mdm_str_t name)
