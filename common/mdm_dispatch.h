@@ -37,7 +37,8 @@ typedef struct mdm_dispatch_config {
     uint32_t push_rate; /* pushes a second of a topic; 0: no limit */
     int64_t spare_idle_us; /* a connection beside the first is closed when it
                             * was idle for so long; 0: five minutes */
-    int64_t push_ping_us;  /* an idle connection is pinged after so long */
+    int64_t push_ping_us;  /* a silent connection is pinged after so long; 0:
+                            * never, nor one that missed an answer */
     mdm_push_policy_t policy;
     int64_t lease_life_us;
     const mdm_keypair_t *const *file_certs;
