@@ -177,7 +177,8 @@ static void check_push_certs(const mdm_config_t *c, const mdm_log_t *log)
     size_t i;
 
     for (i = 0; i < c->npush_certs; i++) {
-        if (c->push_certs[i]->not_after_us < now + 30 * 86400 * MDM_SEC) {
+        if (c->push_certs[i]->not_after_us <
+            now + c->push_cert_warn_us) {
             mdm_log_msg(log, MDM_LOG_WARNING,
                         c->push_certs[i]->not_after_us < now
                             ? MDM_MSG_PUSH_CERTIFICATE_EXPIRED

@@ -125,6 +125,7 @@ struct mdm_config {
     mdm_push_policy_t push_policy;
     uint32_t push_rate;     /* pushes a second of a topic; 0: no limit */
     int64_t push_silent_us; /* 0: silent devices are left alone */
+    int64_t push_cert_warn_us; /* how long before its end it is warned of */
     bool push_topic_change;
     int64_t lease_life_us;
     int64_t command_life_us;     /* 0: for ever */
