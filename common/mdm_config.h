@@ -21,7 +21,8 @@ typedef enum mdm_role {
     MDM_ROLE_MDM,
     MDM_ROLE_SERVER,
     MDM_ROLE_CHECKIN,
-    MDM_ROLE_API
+    MDM_ROLE_API,
+    MDM_ROLE_STATUS
 } mdm_role_t;
 
 #define MDM_PUSH_CERTS_MAX 16
@@ -78,14 +79,24 @@ typedef struct mdm_locked_cert {
     mdm_str_t pem; /* of both files */
 } mdm_locked_cert_t;
 
+#define MDM_TRUSTS_MAX 64
+
+/* What the check of all endpoints met. */
+typedef struct mdm_found {
+    bool endpoint;
+    /* Device CAs of the virtual hosts that serve devices, each once. */
+    const mdm_trust_t *trusts[MDM_TRUSTS_MAX];
+    size_t ntrusts;
+} mdm_found_t;
+
 struct mdm_config {
     mdm_scope_t scope;
     mdm_arena_t *arena; /* owns what the fields point to; NULL when merged */
     const char *path;
     const char *root;
     uint64_t set; /* bit of every directive given in this node or above */
-    bool *in_use; /* of the main node: an endpoint exists */
-    bool in_use_flag;
+    mdm_found_t *found; /* of the main node */
+    mdm_found_t found_here;
 
     /* location */
     mdm_role_t role;
@@ -129,6 +140,7 @@ struct mdm_config {
     mdm_push_policy_t push_policy;
     uint32_t push_rate;     /* pushes a second of a topic; 0: no limit */
     int64_t push_silent_us; /* 0: silent devices are left alone */
+    int64_t push_cert_warn_us; /* how long before its end it is warned of */
     bool push_topic_change;
     int64_t lease_life_us;
     int64_t command_life_us;     /* 0: for ever */

@@ -12,7 +12,7 @@
 static void test_values(void **state)
 {
     static const values_t cases[] = {
-        {MDM_DIRECTIVE_ENDPOINT, "mdm|server|checkin|api|off",
+        {MDM_DIRECTIVE_ENDPOINT, "mdm|server|checkin|api|status|off",
          "|MDM|x|mdm api"},
         {MDM_DIRECTIVE_STORE, "sqlite:x.db|sqlite:/tmp/x.db",
          "|x.db|sqlite:|mysql:x|sqlite:a b"},
@@ -50,6 +50,8 @@ static void test_values(void **state)
          "|59s|31d|x|0|never|4h 5h"},
         {MDM_DIRECTIVE_PUSH_SILENT, "1h|7d|365d|off|Off",
          "|59m|366d|x|0|never|1d 2d"},
+        {MDM_DIRECTIVE_PUSH_CERTIFICATE_WARN, "1h|30d|3650d",
+         "|59m|3651d|x|0|off|30d 14d"},
         {MDM_DIRECTIVE_PUSH_RATE, "1|100000|off|OFF",
          "|0|100001|-1|x|10/s|1 2"},
         {MDM_DIRECTIVE_LEASE_TIME, "1s|10m", "|999ms|601s|x"},

@@ -87,7 +87,7 @@ def write(path, data, mode):
 class Authority(Identity):
     """A CA that can issue."""
 
-    def __init__(self, directory, stem, common_name):
+    def __init__(self, directory, stem, common_name, days=(-1, 3650)):
         self.directory = directory
         self.serial = 0
         key = new_key()
@@ -98,7 +98,8 @@ class Authority(Identity):
             x509.CertificateBuilder().subject_name(subject)
             .issuer_name(subject).public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY).not_valid_after(now + 3650 * DAY)
+            .not_valid_before(now + days[0] * DAY)
+            .not_valid_after(now + days[1] * DAY)
             .add_extension(x509.BasicConstraints(True, None), True)
             .add_extension(x509.KeyUsage(
                 digital_signature=True, content_commitment=False,
@@ -199,6 +200,10 @@ class PKI:
         ca = ca or self.device_ca
         return ca.issue(self._stem("device"), name_of(common_name), usage,
                         days=days, key_kind=key_kind)
+
+    def ca(self, common_name, days=(-1, 3650)):
+        """Another authority."""
+        return Authority(self.directory, self._stem("ca"), common_name, days)
 
     def altered(self, identity):
         """A device identity whose certificate was rewritten by its owner."""
