@@ -16,48 +16,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from mdmtest.terminal import Terminal
-from mdmtest.vendor import (DER, PEM, Signer, VendorWorld, WebSite, name_of,
-                            new_rsa, read_request)
+from mdmcerts_rig import (ENV, GIVEN, OPENSSL, PUSH, VENDOR, openssl,
+                          program, run, snapshot, terminal, world)
+from mdmtest.vendor import (DER, PEM, Signer, WebSite, name_of, new_rsa,
+                            read_request)
 from mdmtest.wait import wait_for
 
-VENDOR = "Vendor private key password"
-PUSH = "Push private key password"
-OPENSSL = "/usr/bin/openssl"
-ENV = {"PATH": "/usr/bin:/bin", "VP": "vendor secret", "PP": "push secret"}
-GIVEN = ["--vendor-password", "env:VP", "--push-password", "env:PP"]
-
-
-@pytest.fixture(scope="session")
-def program(build_dir):
-    return os.path.join(build_dir, "tools", "mdmcerts", "mdmcerts")
-
-
-@pytest.fixture(scope="session")
-def world(workdir):
-    return VendorWorld(os.path.join(workdir, "vendor-world"))
-
-
-@pytest.fixture
-def run(program, tmp_path):
-    """Runs it without a terminal: (status, stdout, stderr)."""
-    def call(*args, env=None, **more):
-        done = subprocess.run(
-            [program, *args], env={**ENV, **(env or {})}, cwd=tmp_path,
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=90,
-            start_new_session=True, check=False, **more)
-        out, err = done.stdout.decode(), done.stderr.decode()
-        for word in ("error:0", "routines", "asn1", "SSL_", "libcrypto"):
-            assert word not in out + err, err
-        return done.returncode, out, err
-    return call
-
-
-@pytest.fixture
-def terminal(program, tmp_path):
-    def start(*args, **more):
-        return Terminal([program, *args], env=ENV, cwd=tmp_path, **more)
-    return start
+_ = (program, run, terminal, world)      # fixtures
 
 
 @pytest.fixture(scope="session")
@@ -76,19 +41,6 @@ def vendor_dir(made, tmp_path):
     where = tmp_path / "V"
     subprocess.run(["/bin/cp", "-a", made, where], check=True)
     return where
-
-
-def openssl(*args, data=None, env=None):
-    done = subprocess.run([OPENSSL, *args], input=data, capture_output=True,
-                          env={**ENV, **(env or {})}, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout
-
-
-def snapshot(where):
-    """{name: bytes} of a directory, with hidden files."""
-    return {p.name: p.read_bytes() for p in where.iterdir()} \
-        if where.exists() else {}
 
 
 def modes(where):
