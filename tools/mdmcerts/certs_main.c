@@ -44,7 +44,7 @@ static const char general_help[] =
     "2 wrong usage, 3 (check) good, but expires soon.\n";
 
 #define PASSWORDS \
-    "Passwords are asked for on the terminal; or SOURCE is file:F (the first\n" \
+    "Passwords are asked for on the terminal; or SOURCE is file:F (first\n" \
     "line of a file) or env:V (an environment variable).\n"
 #define ANCHORS \
     "  --fetch              load Apple's certificates that are missing\n" \
@@ -59,14 +59,15 @@ static const command_t commands[] = {
      "Makes vendor.key (RSA 2048, encrypted) and vendor.csr, which Apple's\n"
      "developer portal turns into vendor.crt.  Nothing is overwritten.\n"
      "  --vendor-password SOURCE\n"
-     "  --force              a key that is there gets another name\n" PASSWORDS},
+     "  --force              a key that is there gets another name\n"
+         PASSWORDS},
     {"req", REQ, 1, 1, certs_req,
      "usage: mdmcerts [-d DIR] req [-p PREFIX] COUNTRYCODE [options]\n"
      "\n"
      "Makes PREFIXpush.key (RSA 2048, encrypted), PREFIXpush.csr (DER) and\n"
-     "PREFIXpush.b64, which is uploaded at identity.apple.com/pushcert.  Needs\n"
-     "vendor.key and vendor.crt (as Apple delivers it) in DIR, and Apple's\n"
-     "intermediate and root certificate there or in\n"
+     "PREFIXpush.b64, which is uploaded at identity.apple.com/pushcert.\n"
+     "Needs vendor.key and vendor.crt (as Apple delivers it) in DIR, and\n"
+     "Apple's intermediate and root certificate there or in\n"
      "  " MDM_PKGDATA_DIR "\n"
      "  --renew              keep the push key, make a new request for it\n"
      "  --new-key            make PREFIXpush-new.* with a new key instead\n"
@@ -75,8 +76,8 @@ static const command_t commands[] = {
     {"sign_req", SIGN, 1, 1, certs_sign_req,
      "usage: mdmcerts [-d DIR] sign_req CSR [options]\n"
      "\n"
-     "Signs the push CSR (DER or PEM) of somebody else as their vendor; writes\n"
-     "CSR.b64, which they upload at identity.apple.com/pushcert.\n"
+     "Signs the push CSR (DER or PEM) of somebody else as their vendor;\n"
+     "writes CSR.b64, which they upload at identity.apple.com/pushcert.\n"
      "  --vendor-password SOURCE\n"
      "  --force              overwrite CSR.b64\n" ANCHORS PASSWORDS},
     {"check", CHECK, 1, 2, certs_check,
@@ -106,9 +107,9 @@ static const command_t commands[] = {
      "       mdmcerts [-d DIR] fetch [-p PREFIX] --decrypt FILE\n"
      "\n"
      "Has mdmcert.download sign the request, which needs no vendor\n"
-     "certificate of your own: the first makes PREFIXpush.key, PREFIXpush.csr,\n"
-     "PREFIXmdmcert.key and .crt and sends the request; the second opens the\n"
-     "file that comes by mail and writes PREFIXpush.b64.\n"
+     "certificate of your own: the first makes PREFIXpush.key,\n"
+     "PREFIXpush.csr, PREFIXmdmcert.key and .crt and sends the request; the\n"
+     "second opens the file that comes by mail and writes PREFIXpush.b64.\n"
      "  --email ADDRESS      registered there (or MDMCERTS_EMAIL)\n"
      "  --api-key SOURCE     given to you by them (or MDMCERTS_API_KEY)\n"
      "  --url URL            of another such service (or MDMCERTS_URL)\n"
