@@ -147,6 +147,10 @@ static mdm_rc become_owner(const import_t *job, const struct stat *st,
 
 static mdm_rc read_pair(import_t *job, mdm_err_t *err)
 {
+    const certs_question_t question = {.source = job->args->push_password,
+                                       .option = "--push-password",
+                                       .what = "Push private key password"};
+    certs_secret_t secret;
     mdm_buf_t text;
     mdm_rc rc;
 
@@ -159,6 +163,11 @@ static mdm_rc read_pair(import_t *job, mdm_err_t *err)
     if (rc == MDM_OK) {
         rc = mdm_keypair_read(mdm_buf_str(&text), MDM_STR_NONE, job->arena,
                               &job->pair, err);
+    }
+    if (job->pair.locked && certs_secret_get(&question, &secret, err) == MDM_OK) {
+        rc = mdm_keypair_read(mdm_buf_str(&text), certs_secret_str(&secret), job->arena,
+                              &job->pair, err);
+        certs_secret_wipe(&secret);
     }
     mdm_buf_clear(&text);
     return rc;
