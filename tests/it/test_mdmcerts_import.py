@@ -1,18 +1,23 @@
 """The program mdmcerts: import, beside a server that runs and without one."""
 import os
 import pwd
+import re
+import shutil
 import sqlite3
 import stat
 import subprocess
 
 import pytest
-from mdmcerts_rig import ENV, PUSH, program, run, terminal
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from mdmcerts_rig import ENV, PUSH, VENDOR, program, run, terminal, world
+from mdmtest.deftable import TOP
 from mdmtest.pki import key_pem
 from mdmtest.servers import WORKER_USER
+from mdmtest.terminal import Terminal
 from mdmtest.wait import wait_for
 from test_pushcert import close, enrolled, pushes_with
 
-_ = (program, run, terminal)      # fixtures
+_ = (program, run, terminal, world)      # fixtures
 
 
 @pytest.fixture
@@ -221,3 +226,50 @@ def test_damaged_store(own_server, pki, import_to, log):
             os.unlink(path)
     status, _, err = import_to(server, pki.push())
     assert status == 1 and "database" in err
+
+
+# ---- README.md --------------------------------------------------------------
+
+def readme_commands():
+    with open(os.path.join(TOP, "README.md"), encoding="utf-8") as f:
+        return dict(re.findall(r"^```bash\n# (.*?)\n(.*?)^```$", f.read(),
+                               re.M | re.S))
+
+
+def test_readme_commands(own_server, own_apns, pki, program, world, tmp_path):
+    """Types "Get a push certificate", with a stand-in for Apple's root, and
+    plays Apple in between."""
+    server = own_server(push=False)
+    where = tmp_path / "mdmcerts"
+    commands = readme_commands()
+
+    def type_in(name, *answers):
+        text = commands.pop(name)
+        text = re.sub(r"(?<!/)mdmcerts ", program + " ", text)
+        for old, new in (("/root/mdmcerts", str(where)),
+                         ("/var/lib/mdm/mdm.db", server.database),
+                         ("--fetch ", f"--root {world.root_file} "),
+                         ("--renew ", f"--renew --root {world.root_file} ")):
+            text = text.replace(old, new)
+        with Terminal(["/bin/bash", "-ec", text], env=ENV,
+                      cwd=tmp_path) as t:
+            for prompt, answer in answers:
+                t.answer(prompt, answer)
+            assert t.wait() == 0, t.text
+            return t.text
+
+    new = lambda what: [(what + ": ", "a secret"),          # noqa: E731
+                        (what + " (again): ", "a secret")]
+    type_in("vendor request", *new(VENDOR))
+    world.equip(where)
+    type_in("push request", (VENDOR + ": ", "a secret"), *new(PUSH))
+    push = pki.push(key=load_pem_private_key(
+        (where / "push.key").read_bytes(), b"a secret"))
+    shutil.copy(push.cert_file, tmp_path / "MDM_Example_Certificate.pem")
+    assert push.topic in type_in("check", (PUSH + ": ", "a secret"))
+    type_in("import", (PUSH + ": ", "a secret"))
+    device, api = enrolled(server, pki, push.topic), server.api()
+    pushes_with(api, own_apns, device, push)
+    type_in("renewal", (VENDOR + ": ", "a secret"), (PUSH + ": ", "a secret"))
+    assert not commands
+    close(device, api)

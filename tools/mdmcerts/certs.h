@@ -22,7 +22,7 @@
 #define CERTS_WARN_DAYS 30
 
 typedef struct certs_args {
-    const char *dir;    /* -d; "." */
+    const char *dir;    /* -d, or "."; NULL (check): not given */
     const char *prefix; /* -p; "" */
     const char *vendor_password; /* "file:F", "env:V"; NULL: the terminal */
     const char *push_password;

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "certs_pki.h"
+#include "certs_material.h"
 #include "mdm_pushcert.h"
 #include "mdm_seal.h"
 #include "mdm_store.h"
@@ -145,31 +145,46 @@ static mdm_rc become_owner(const import_t *job, const struct stat *st,
 
 /* ---- certificate and key ------------------------------------------------ */
 
-static mdm_rc read_pair(import_t *job, mdm_err_t *err)
+static mdm_rc read_files(const certs_args_t *args, certs_material_t *m,
+                         mdm_err_t *err)
 {
-    const certs_question_t question = {.source = job->args->push_password,
+    const certs_question_t question = {.source = args->push_password,
                                        .option = "--push-password",
                                        .what = "Push private key password"};
     certs_secret_t secret;
-    mdm_buf_t text;
     mdm_rc rc;
 
-    mdm_buf_init_secret(&text, 2 * CERTS_FILE_MAX);
-    rc = certs_read_file(job->args->cert, CERTS_FILE_MAX / 2, &text, err);
-    if (rc == MDM_OK && job->args->key != NULL) {
-        (void)mdm_buf_puts(&text, "\n");
-        rc = certs_read_file(job->args->key, CERTS_FILE_MAX, &text, err);
+    memset(&secret, 0, sizeof(secret));
+    rc = certs_material_read(args->cert, &question, &secret, m, err);
+    if (rc == MDM_OK && args->key != NULL) {
+        rc = certs_material_read(args->key, &question, &secret, m, err);
+    }
+    certs_secret_wipe(&secret);
+    return rc;
+}
+
+/* Judged by the core, as everywhere. */
+static mdm_rc read_pair(import_t *job, mdm_err_t *err)
+{
+    certs_material_t m = {0};
+    mdm_buf_t pem;
+    mdm_rc rc = read_files(job->args, &m, err);
+
+    mdm_buf_init_secret(&pem, CERTS_FILE_MAX);
+    if (rc == MDM_OK && m.nkeys > 1) {
+        rc = mdm_err_set(err, MDM_EINVAL, 0,
+                         "%d private keys are there; which one is meant?",
+                         m.nkeys);
     }
     if (rc == MDM_OK) {
-        rc = mdm_keypair_read(mdm_buf_str(&text), MDM_STR_NONE, job->arena,
+        rc = certs_material_pem(&m, &pem, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_keypair_read(mdm_buf_str(&pem), MDM_STR_NONE, job->arena,
                               &job->pair, err);
     }
-    if (job->pair.locked && certs_secret_get(&question, &secret, err) == MDM_OK) {
-        rc = mdm_keypair_read(mdm_buf_str(&text), certs_secret_str(&secret), job->arena,
-                              &job->pair, err);
-        certs_secret_wipe(&secret);
-    }
-    mdm_buf_clear(&text);
+    mdm_buf_clear(&pem);
+    certs_material_clear(&m);
     return rc;
 }
 

@@ -290,6 +290,9 @@ static int run(line_t *line)
 
     mdm_err_clear(&err);
     certs_guard_start();
+    if (line->args.dir == NULL && line->command->bit != CHECK) {
+        line->args.dir = ".";
+    }
     rc = line->command->run(&line->args, &status, &err);
     certs_secret_forget(line->args.vendor_password);
     certs_secret_forget(line->args.push_password);
@@ -307,8 +310,7 @@ static int run(line_t *line)
 
 int main(int argc, char **argv)
 {
-    line_t line = {.args = {.dir = ".", .prefix = "",
-                            .warn_days = CERTS_WARN_DAYS}};
+    line_t line = {.args = {.prefix = "", .warn_days = CERTS_WARN_DAYS}};
 
     forbid_core_files();
     if (!parse_options(argc, argv, &line) ||

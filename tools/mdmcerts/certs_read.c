@@ -8,6 +8,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include "certs_material.h"
 #include "certs_pki.h"
 #include "mdm_str.h"
 
@@ -188,77 +189,43 @@ mdm_rc certs_csr_read(const char *path, X509_REQ **csr_r, mdm_err_t *err)
 
 mdm_rc certs_cert_read(const char *path, X509 **cert_r, mdm_err_t *err)
 {
-    mdm_buf_t data;
-    const unsigned char *at;
-    BIO *bio;
-    mdm_rc rc;
+    certs_material_t m = {0};
+    mdm_rc rc = certs_material_read(path, NULL, NULL, &m, err);
 
     *cert_r = NULL;
-    mdm_buf_init(&data, CERTS_FILE_MAX);
-    rc = certs_read_file(path, CERTS_FILE_MAX / 2, &data, err);
-    if (rc == MDM_OK && data.len > 0) {
-        at = (const unsigned char *)data.data;
-        *cert_r = d2i_X509(NULL, &at, (long)data.len);
-        if (*cert_r == NULL &&
-            (bio = BIO_new_mem_buf(data.data, (int)data.len)) != NULL) {
-            *cert_r = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-            BIO_free(bio);
-        }
+    if (rc == MDM_OK && sk_X509_num(m.certs) > 0) {
+        *cert_r = sk_X509_shift(m.certs);
+    } else if (rc == MDM_OK) {
+        rc = mdm_err_set(err, MDM_EINVAL, 0, "%s %s", path,
+                         m.csr ? "is a signing request; upload it, and take "
+                                 "the certificate that you get for it"
+                               : "holds no certificate");
     }
-    ERR_clear_error();
-    if (rc == MDM_OK && *cert_r == NULL) {
-        rc = mdm_err_set(err, MDM_EINVAL, 0, "%s is no certificate", path);
-    }
-    mdm_buf_clear(&data);
+    certs_material_clear(&m);
     return rc;
-}
-
-typedef struct asked {
-    const certs_question_t *question;
-    certs_secret_t *secret;
-    mdm_rc rc;
-    mdm_err_t *err;
-} asked_t;
-
-static int give(char *buf, int size, int writing, void *arg)
-{
-    asked_t *a = arg;
-
-    (void)writing;
-    a->rc = certs_secret_get(a->question, a->secret, a->err);
-    if (a->rc != MDM_OK || a->secret->n > (size_t)size) {
-        return -1;
-    }
-    memcpy(buf, a->secret->text, a->secret->n);
-    return (int)a->secret->n;
 }
 
 mdm_rc certs_key_read(const char *path, const certs_question_t *question,
                       certs_secret_t *secret_r, EVP_PKEY **key_r,
                       mdm_err_t *err)
 {
+    certs_material_t m = {0};
     certs_secret_t own;
-    asked_t asked = {question, secret_r != NULL ? secret_r : &own, MDM_OK,
-                     err};
-    mdm_buf_t data;
-    BIO *bio;
+    certs_secret_t *secret = secret_r != NULL ? secret_r : &own;
     mdm_rc rc;
 
     *key_r = NULL;
-    memset(asked.secret, 0, sizeof(*asked.secret));
-    mdm_buf_init_secret(&data, CERTS_FILE_MAX);
-    rc = certs_read_file(path, CERTS_FILE_MAX / 2, &data, err);
-    if (rc == MDM_OK && (bio = BIO_new_mem_buf(data.data, (int)data.len)) !=
-        NULL) {
-        *key_r = PEM_read_bio_PrivateKey(bio, NULL, give, &asked);
-        BIO_free(bio);
-        if (*key_r == NULL) {
-            rc = asked.rc != MDM_OK ? asked.rc
-                 : mdm_err_set(err, MDM_EINVAL, 0, "%s does not open", path);
-        }
+    memset(secret, 0, sizeof(*secret));
+    rc = certs_material_read(path, question, secret, &m, err);
+    if (rc == MDM_OK && m.key == NULL) {
+        rc = mdm_err_set(err, MDM_EINVAL, 0, "%s holds no private key", path);
+    } else if (rc == MDM_OK) {
+        *key_r = m.key;
+        m.key = NULL;
     }
-    ERR_clear_error();
-    mdm_buf_clear(&data);
-    certs_secret_wipe(&own);
+    certs_material_clear(&m);
+    if (secret == &own) {
+        certs_secret_wipe(&own);
+    }
     return rc;
 }
