@@ -158,6 +158,27 @@ def test_both_in_one_file(own_server, pki, run):
     assert status == 1 and "key" in err
 
 
+FORMS = ["C55-rc2-40-keychain.p12", "C55-modern-aes256.p12", "C55-3des.p12",
+         "C55-extra-certs.p12", "C56-crlf.pem", "C56-utf8-bom.pem",
+         "C56-key-first.pem", "C56-one-line-base64.pem"]
+
+
+def test_forms(own_server, run):
+    """Files as they come; from the second on it is the same certificate."""
+    server = own_server(push=False)
+    for number, name in enumerate(FORMS):
+        status, out, err = run(
+            "import", "--store", f"sqlite:{server.database}", "--cert",
+            os.path.join(TOP, "tests", "cases", "pki", name),
+            "--push-password", "env:PW", env={"PW": "secret"})
+        assert status == 0 and "aaaaaaaa-bbbb-4ccc-8ddd" in out, (name, err)
+        assert ("in use already" in out) == (number > 0), name
+    status, _, err = run(
+        "import", "--store", f"sqlite:{server.database}", "--cert",
+        os.path.join(TOP, "tests", "cases", "pki", "C56-two-keys.pem"))
+    assert status == 1 and "private key" in err
+
+
 def test_secret_key_of_its_own(own_server, own_apns, pki, import_to, workdir,
                                tmp_path):
     name = os.path.join(workdir, "secret-" + os.urandom(4).hex())
