@@ -200,6 +200,7 @@ typedef struct ctl_many {
     const char *query; /* begins with "?", or "" */
     mdm_str_t body;    /* absent: none */
     const char *type;
+    bool once; /* the server takes it once only: one call, or none */
 } ctl_many_t;
 
 /* Sends them and adds each answer to *all_r (made where it is NULL; the

@@ -15,7 +15,7 @@
 #include "ctl.h"
 #include "mdm_mem.h"
 
-#define NARROWEST 8 /* columns that a cell is never cut below */
+#define NARROWEST 4 /* columns that a cell is never cut below */
 #define GAP 2
 #define DEPTH_MAX 8
 
@@ -26,6 +26,13 @@ struct ctl_table {
     wchar_t **cells; /* rows x columns, the first row holds the headings */
     size_t widths[CTL_COLUMNS_MAX];
 };
+
+/* Printable, and yet text that is shown in another order than it has. */
+static bool turns_around(wchar_t c)
+{
+    return (c >= 0x200b && c <= 0x200f) || (c >= 0x202a && c <= 0x202e) ||
+           (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || c == 0x061c;
+}
 
 /* One character as it may be shown; *used bytes of the text are it. */
 static wchar_t next_char(const char *text, size_t left, size_t *used)
@@ -40,7 +47,8 @@ static wchar_t next_char(const char *text, size_t left, size_t *used)
         return L'?';
     }
     *used = n;
-    return iswprint((wint_t)c) && wcwidth(c) >= 0 ? c : L'?';
+    return iswprint((wint_t)c) && wcwidth(c) >= 0 && !turns_around(c) ? c
+                                                                      : L'?';
 }
 
 static wchar_t *shown(const char *text)

@@ -74,7 +74,8 @@ mdm_rc ctl_enqueue(ctl_call_t *call, mdm_err_t *err)
         ctl_many_t what = {.method = "PUT",
                            .path = "/v1/enqueue/",
                            .body = mdm_buf_str(&body),
-                           .type = "application/xml"};
+                           .type = "application/xml",
+                           .once = true};
         rc = many(call, &what, call->argv, (size_t)call->argc - 1, err);
     }
     mdm_buf_clear(&body);

@@ -12,6 +12,9 @@
 /* Bytes of ids in one URL.  Both servers take 8 kB of a request line by
  * default; the rest is for the path before it and the query behind it. */
 #define IDS_MAX 6000
+/* What cannot be cut into several calls may be as long as the sample
+ * configurations let it be. */
+#define IDS_ONCE_MAX 30000
 #define LIST_MAX ((size_t)16 * 1024 * 1024)
 #define SHOWN_MAX 20 /* more targets than this are summed up */
 
@@ -79,6 +82,7 @@ static mdm_rc fill_path(const ctl_many_t *many, const ctl_targets_t *targets,
                         mdm_err_t *err)
 {
     size_t n = 0;
+    size_t most = many->once ? IDS_ONCE_MAX : IDS_MAX;
 
     (void)mdm_buf_puts(path, many->path);
     size_t start = path->len;
@@ -90,7 +94,14 @@ static mdm_rc fill_path(const ctl_many_t *many, const ctl_targets_t *targets,
         if (ctl_path_add(path, targets->ids[from + n]) != MDM_OK) {
             return mdm_err_set(err, mdm_buf_rc(path), 0, "an id is too long");
         }
-        if (n > 0 && path->len - start > IDS_MAX) {
+        if (n > 0 && path->len - start > most) {
+            if (many->once) {
+                return mdm_err_set(err, MDM_ETOOBIG, 0,
+                                   "only the first %zu ids fit into one "
+                                   "call, and the server takes a command "
+                                   "once; give the others another "
+                                   "CommandUUID", n);
+            }
             path->len = before;
             path->data[before] = '\0';
             break;
@@ -140,7 +151,7 @@ static mdm_rc send_some(ctl_call_t *call, const ctl_many_t *many,
     mdm_buf_t path;
     ctl_reply_t reply = {0};
 
-    mdm_buf_init(&path, IDS_MAX + 8192);
+    mdm_buf_init(&path, IDS_ONCE_MAX + 8192);
     mdm_rc rc = fill_path(many, targets, from, &path, n_r, err);
     if (rc == MDM_OK) {
         ctl_request_t request = {.method = many->method, .path = path.data,
