@@ -612,6 +612,21 @@ def test_directory_that_cannot_be_written(program, vendor_dir, world,
     assert snapshot(vendor_dir) == before
 
 
+@pytest.mark.parametrize("odd", ["push.csr", "push.b64"])
+def test_something_odd_in_the_way(odd, run, vendor_dir, world):
+    """A renewal replaces all of its files or none."""
+    assert req(run, world, "DE")[0] == 0
+    (vendor_dir / odd).unlink()
+    (vendor_dir / odd).mkdir()
+    before = {n: p.read_bytes() for n, p in
+              ((p.name, p) for p in vendor_dir.iterdir()) if p.is_file()}
+    status, _, err = req(run, world, "DE", "--renew")
+    assert status == 1 and f"{odd} is not an ordinary file" in err
+    assert (vendor_dir / odd).is_dir()
+    assert before == {p.name: p.read_bytes() for p in vendor_dir.iterdir()
+                      if p.is_file()}
+
+
 def test_full_disk(run, vendor_dir, world):
     """Everything is written and synced before anything gets its name."""
     before = snapshot(vendor_dir)

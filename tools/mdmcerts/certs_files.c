@@ -95,9 +95,17 @@ mdm_rc certs_make_dir(const char *dir, mdm_err_t *err)
 
 mdm_rc certs_files_judge(const certs_file_t *files, size_t n, mdm_err_t *err)
 {
+    struct stat st;
     size_t i;
 
     for (i = 0; i < n; i++) {
+        if (files[i].where != CERTS_NEW && lstat(files[i].path, &st) == 0 &&
+            !S_ISREG(st.st_mode)) {
+            return mdm_err_set(err, MDM_ECONFLICT, 0,
+                               "%s is not an ordinary file, and nothing was "
+                               "changed; move it away",
+                               files[i].path);
+        }
         if (files[i].where == CERTS_NEW && certs_exists(files[i].path)) {
             return mdm_err_set(err, MDM_ECONFLICT, 0,
                                "%s exists already, and nothing was changed; "
@@ -255,12 +263,22 @@ static bool put_aside(certs_file_t *file)
     return true;
 }
 
+/* The former content keeps the temporary name until all is done. */
+static bool swap(certs_file_t *file)
+{
+    file->swapped = renameat2(AT_FDCWD, file->temporary, AT_FDCWD, file->path,
+                              RENAME_EXCHANGE) == 0;
+    /* Not every file system can. */
+    return file->swapped ||
+           (errno == EINVAL && rename(file->temporary, file->path) == 0);
+}
+
 static mdm_rc publish(certs_file_t *file, mdm_err_t *err)
 {
     bool ok;
 
-    if (file->where == CERTS_REPLACE) {
-        ok = rename(file->temporary, file->path) == 0;
+    if (file->where == CERTS_REPLACE && certs_exists(file->path)) {
+        ok = swap(file);
     } else {
         ok = (file->where != CERTS_ASIDE || put_aside(file)) &&
              take_name(file);
@@ -270,20 +288,25 @@ static mdm_rc publish(certs_file_t *file, mdm_err_t *err)
                            "cannot write %s: %s; nothing was changed",
                            file->path, strerror(errno));
     }
-    certs_guard_remove(file->temporary);
-    file->temporary[0] = '\0';
     file->published = true;
+    if (!file->swapped) {
+        certs_guard_remove(file->temporary);
+        file->temporary[0] = '\0';
+    }
     return MDM_OK;
 }
 
-/* Takes back what can be: a replaced request is lost, and its key is not. */
 static void take_back(certs_file_t *file)
 {
-    if (file->published && file->where != CERTS_REPLACE) {
+    if (file->swapped) {
+        (void)renameat2(AT_FDCWD, file->temporary, AT_FDCWD, file->path,
+                        RENAME_EXCHANGE);
+        file->swapped = false;
+    } else if (file->published) {
         (void)unlink(file->path);
-        file->published = false;
     }
-    if (file->aside[0] != '\0' && !file->published) {
+    file->published = false;
+    if (file->aside[0] != '\0') {
         (void)rename(file->aside, file->path);
         file->aside[0] = '\0';
     }

@@ -82,9 +82,10 @@ typedef struct certs_file {
     char temporary[PATH_MAX]; /* "": not staged */
     char aside[PATH_MAX];     /* the name that the former file got */
     bool published;
+    bool swapped; /* what was there has the temporary name meanwhile */
 } certs_file_t;
 
-/* MDM_ECONFLICT: one is there that must not be. */
+/* MDM_ECONFLICT: one is there that must not be, or is no ordinary file. */
 mdm_rc certs_files_judge(const certs_file_t *files, size_t n, mdm_err_t *err)
     MDM_USE_RESULT;
 /* Writes all under temporary names and syncs them; after a failure none is
