@@ -76,7 +76,8 @@ typedef struct mdm_locked_cert {
     struct mdm_locked_cert *next;
     const char *file; /* as the directive names it */
     const char *key_file; /* the same one where it holds both */
-    mdm_str_t pem; /* of both files */
+    mdm_str_t parts[2]; /* what is in them */
+    size_t nparts;
 } mdm_locked_cert_t;
 
 #define MDM_TRUSTS_MAX 64

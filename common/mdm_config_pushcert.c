@@ -30,11 +30,11 @@ static mdm_rc add_pair(mdm_config_t *c, const char *file,
                            "more than %d push certificates",
                            MDM_PUSH_CERTS_MAX);
     }
-    if (pair->not_before_us > mdm_wall_us(NULL)) {
-        return mdm_err_set(err, MDM_ECONFIG, 0,
-                           "%s: the certificate is not valid yet; check the "
-                           "clock",
-                           file);
+    /* One that has ended is warned of: a site must come up. */
+    if (mdm_x509_judge_dates(pair->not_before_us, INT64_MAX, mdm_wall_us(NULL),
+                             "the push certificate", "", err) != MDM_OK) {
+        (void)mdm_err_prefix(err, "%s", file);
+        return MDM_ECONFIG;
     }
     for (i = 0; i < c->npush_certs; i++) {
         if (mdm_str_eq(c->push_certs[i]->topic, pair->topic)) {
@@ -72,7 +72,8 @@ static mdm_rc add_locked(mdm_config_t *c, const mdm_locked_cert_t *from,
     if (locked->file == NULL || locked->key_file == NULL) {
         return mdm_err_nomem(err);
     }
-    locked->pem = from->pem;
+    memcpy(locked->parts, from->parts, sizeof(locked->parts));
+    locked->nparts = from->nparts;
     locked->next = c->locked_certs;
     c->locked_certs = locked;
     return MDM_OK;
@@ -87,8 +88,8 @@ static mdm_rc open_pair(mdm_config_t *c, const mdm_locked_cert_t *from,
     if (pair == NULL) {
         return mdm_err_nomem(err);
     }
-    if (mdm_keypair_read(from->pem, c->push_phrase, c->arena, pair, err) ==
-        MDM_OK) {
+    if (mdm_keypair_read(from->parts, from->nparts, c->push_phrase, c->arena,
+                         pair, err) == MDM_OK) {
         return add_pair(c, from->file, pair, err);
     }
     if (!pair->locked) {
@@ -109,23 +110,15 @@ mdm_rc mdm_config_push_cert(mdm_config_t *c, int argc,
                             const char *const *argv, mdm_err_t *err)
 {
     mdm_locked_cert_t from = {.file = argv[0], .key_file = argv[argc - 1]};
-    mdm_str_t cert = MDM_STR_NONE;
-    mdm_str_t key = MDM_STR_NONE;
-    mdm_rc rc;
+    mdm_rc rc = MDM_OK;
+    int i;
 
-    rc = mdm_config_read(c, argv[0], &cert, err);
-    if (rc == MDM_OK && argc > 1) {
-        rc = mdm_config_read(c, argv[1], &key, err);
+    for (i = 0; rc == MDM_OK && i < argc; i++) {
+        rc = mdm_config_read(c, argv[i], &from.parts[from.nparts++], err);
     }
     if (rc != MDM_OK) {
         return rc;
     }
-    from.pem.s = mdm_arena_printf(c->arena, "%.*s\n%.*s", MDM_STR_ARG(cert),
-                                  MDM_STR_ARG(key));
-    if (from.pem.s == NULL) {
-        return mdm_err_nomem(err);
-    }
-    from.pem.n = strlen(from.pem.s);
     return open_pair(c, &from, err);
 }
 

@@ -36,25 +36,13 @@ const char *mdm_pushcert_describe_end(int64_t not_after_us, int64_t now_us,
 
 static mdm_rc judge_time(const job_t *job, mdm_err_t *err)
 {
-    char end[64];
-
-    if (job->how->source != MDM_PUSHCERT_API) {
-        return MDM_OK;
-    }
-    if (job->pair->not_after_us <= job->now_us) {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "the push certificate %s; renew it with the same "
-                           "Apple Account",
-                           mdm_pushcert_describe_end(job->pair->not_after_us,
-                                                     job->now_us, end,
-                                                     sizeof(end)));
-    }
-    if (job->pair->not_before_us > job->now_us) {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "the push certificate is not valid yet; check the "
-                           "clock");
-    }
-    return MDM_OK;
+    return job->how->source == MDM_PUSHCERT_API
+               ? mdm_x509_judge_dates(job->pair->not_before_us,
+                                      job->pair->not_after_us, job->now_us,
+                                      "the push certificate",
+                                      "renew it with the same Apple Account",
+                                      err)
+               : MDM_OK;
 }
 
 /* Another certificate of the same topic is there. */

@@ -291,7 +291,7 @@ static mdm_keypair_t read_cert(const options_t *o, mdm_arena_t *arena)
     }
     pem.n = fread(text, 1, PEM_MAX, f);
     (void)fclose(f);
-    must(mdm_keypair_read(pem, MDM_STR_NONE, arena, &pair, &err),
+    must(mdm_keypair_read(&pem, 1, MDM_STR_NONE, arena, &pair, &err),
          o->cert_file, &err);
     return pair;
 }

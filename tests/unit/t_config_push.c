@@ -314,7 +314,8 @@ static void test_pass_phrase_faults(void **state)
         {{{PHRASE, "file:word"}, {PHRASE, "file:word"}}, 1, "twice"},
         {{{CERT, "cert other_sealed"}, {PHRASE, "file:word"}}, 1,
          "cert: certificate and private key do not belong together"},
-        {{{CERT, "sealed"}}, 0, "sealed: no certificate"},
+        {{{CERT, "sealed"}, {PHRASE, "file:word"}}, 1,
+         "sealed: there is no certificate in it"},
         /* The same topic twice, opened late. */
         {{{CERT, "cert sealed"}, {CERT, "cert sealed"},
           {PHRASE, "file:word"}}, 2,

@@ -31,8 +31,9 @@ typedef struct scene {
 static inline void read_pair(scene_t *s)
 {
     char *text = testcert_both(&s->push);
+    mdm_str_t both = mdm_str_from(text);
 
-    assert_int_equal(mdm_keypair_read(mdm_str_from(text), MDM_STR_NONE,
+    assert_int_equal(mdm_keypair_read(&both, 1, MDM_STR_NONE,
                                       s->w->arena, &s->pair, &s->w->err),
                      MDM_OK);
     free(text);

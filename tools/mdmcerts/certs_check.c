@@ -59,21 +59,6 @@ static void read_serial(const X509 *cert, report_t *r)
     BN_free(number);
 }
 
-static int64_t time_of(const ASN1_TIME *at)
-{
-    struct tm tm;
-
-    memset(&tm, 0, sizeof(tm));
-    if (ASN1_TIME_to_tm(at, &tm) != 1) {
-        return 0;
-    }
-    return (mdm_days_from_civil(tm.tm_year + 1900, (unsigned)tm.tm_mon + 1,
-                                (unsigned)tm.tm_mday) *
-                86400 +
-            tm.tm_hour * 3600 + tm.tm_min * 60 + tm.tm_sec) *
-           MDM_SEC;
-}
-
 static void describe(const X509 *cert, report_t *r)
 {
     r->read = true;
@@ -81,42 +66,8 @@ static void describe(const X509 *cert, report_t *r)
     (void)certs_fingerprint(cert, r->fingerprint);
     (void)certs_name(X509_get_issuer_name(cert), r->issuer,
                      sizeof(r->issuer));
-    r->not_before_us = time_of(X509_get0_notBefore(cert));
-    r->not_after_us = time_of(X509_get0_notAfter(cert));
-}
-
-/* The one UID of the subject. */
-static void judge_topic(const X509 *cert, report_t *r)
-{
-    const X509_NAME *subject = X509_get_subject_name(cert);
-    int at = X509_NAME_get_index_by_NID(subject, NID_userId, -1);
-    unsigned char *text = NULL;
-    mdm_str_t topic = MDM_STR_NONE;
-    int n = -1;
-
-    if (at < 0) {
-        add_problem(r, "the certificate has no UID in its subject, so it is "
-                       "no push certificate");
-        return;
-    }
-    if (X509_NAME_get_index_by_NID(subject, NID_userId, at) >= 0) {
-        add_problem(r, "the certificate has two UIDs in its subject, so its "
-                       "topic is not clear");
-        return;
-    }
-    n = ASN1_STRING_to_UTF8(
-        &text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
-    if (n > 0) {
-        topic = (mdm_str_t){(const char *)text, (size_t)n};
-        (void)mdm_str_printable(topic, r->topic, sizeof(r->topic));
-    }
-    if (n <= 0 || n > MDM_TOPIC_MAX || !mdm_str_is_solid(topic) ||
-        !mdm_str_starts(topic, "com.apple.mgmt.")) {
-        add_problem(r, "the UID in the certificate's subject does not begin "
-                       "with \"com.apple.mgmt.\", so it is no push "
-                       "certificate for MDM");
-    }
-    OPENSSL_free(text);
+    r->not_before_us = mdm_x509_time_us(X509_get0_notBefore(cert));
+    r->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
 }
 
 static void judge_certificate(X509 *cert, report_t *r)
@@ -124,8 +75,10 @@ static void judge_certificate(X509 *cert, report_t *r)
     mdm_err_t err;
 
     describe(cert, r);
-    judge_topic(cert, r);
-    if (certs_judge_key(X509_get0_pubkey(cert), "the certificate's key",
+    if (mdm_x509_topic(cert, r->topic, &err) != MDM_OK) {
+        add_problem(r, err.text);
+    }
+    if (mdm_x509_judge_key(X509_get0_pubkey(cert), "the certificate's key",
                         &err) != MDM_OK) {
         add_problem(r, err.text);
     }
@@ -158,38 +111,26 @@ static void judge_chain(const certs_args_t *args, X509 *cert, report_t *r)
     }
 }
 
-/* Whose key is it? */
-static mdm_rc judge_pair(const certs_args_t *args, certs_material_t *m,
+/* Whose key is it?  A certificate may be looked at without one. */
+static mdm_rc judge_pair(const certs_args_t *args, mdm_material_t *m,
                          report_t *r, mdm_err_t *err)
 {
     bool is_pair = false;
-    mdm_rc rc = certs_material_order(m, &is_pair, err);
+    mdm_err_t fault;
+    mdm_rc rc = mdm_material_order(m, &is_pair, err);
 
     r->key = m->key == NULL ? "absent" : is_pair ? "belongs" : "foreign";
-    if (rc != MDM_OK) {
+    if (rc != MDM_OK || sk_X509_num(m->certs) <= 0 ||
+        (m->key == NULL && !m->pkcs12 && args->operands[1] == NULL)) {
         return rc;
     }
-    if (m->nkeys > 1) {
-        add_problem(r, "more than one private key is there; which one is "
-                       "meant?");
-    } else if (m->key != NULL && sk_X509_num(m->certs) > 0 && !is_pair) {
-        add_problem(r, "certificate and private key do not belong together");
-    } else if (m->key == NULL && m->pkcs12) {
-        add_problem(r, "the PKCS #12 file holds no private key; in Keychain "
-                       "Access select certificate and key together to export "
-                       "them");
-    } else if (m->key == NULL && args->operands[1] != NULL) {
-        add_problem(r, m->public_key
-                           ? "the key file holds only a public key; the "
-                             "private key is the one that the request was "
-                             "made with"
-                           : "the key file holds no private key; the file "
-                             "that Apple delivers never does");
+    if (mdm_material_judge_pair(m, &fault) != MDM_OK) {
+        add_problem(r, fault.text);
     }
     return MDM_OK;
 }
 
-static mdm_rc look(const certs_args_t *args, certs_material_t *m,
+static mdm_rc look(const certs_args_t *args, mdm_material_t *m,
                    report_t *r, mdm_err_t *err)
 {
     const certs_question_t question = {.source = args->push_password,
@@ -212,10 +153,9 @@ static mdm_rc look(const certs_args_t *args, certs_material_t *m,
         return rc;
     }
     if (sk_X509_num(m->certs) <= 0) {
-        return mdm_err_set(err, MDM_EINVAL, 0, "%s %s", args->operands[0],
-                           m->csr ? "is a signing request; upload it, and "
-                                    "take the certificate that you get for it"
-                                  : "holds no certificate");
+        rc = mdm_material_judge_pair(m, err);
+        (void)mdm_err_prefix(err, "%s", args->operands[0]);
+        return rc;
     }
     judge_certificate(sk_X509_value(m->certs, 0), r);
     judge_chain(args, sk_X509_value(m->certs, 0), r);
@@ -321,13 +261,13 @@ static void tell_text(const report_t *r, int status)
 
 mdm_rc certs_check(const certs_args_t *args, int *status_r, mdm_err_t *err)
 {
-    certs_material_t m = {0};
+    mdm_material_t m = {0};
     report_t report;
     mdm_rc rc;
 
     memset(&report, 0, sizeof(report));
     rc = look(args, &m, &report, err);
-    certs_material_clear(&m);
+    mdm_material_clear(&m);
     if (rc != MDM_OK) {
         add_problem(&report, err->text);
         if (args->json && tell_json(&report, CERTS_FAILED, NULL) != MDM_OK) {

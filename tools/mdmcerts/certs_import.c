@@ -145,7 +145,7 @@ static mdm_rc become_owner(const import_t *job, const struct stat *st,
 
 /* ---- certificate and key ------------------------------------------------ */
 
-static mdm_rc read_files(const certs_args_t *args, certs_material_t *m,
+static mdm_rc read_files(const certs_args_t *args, mdm_material_t *m,
                          mdm_err_t *err)
 {
     const certs_question_t question = {.source = args->push_password,
@@ -166,25 +166,25 @@ static mdm_rc read_files(const certs_args_t *args, certs_material_t *m,
 /* Judged by the core, as everywhere. */
 static mdm_rc read_pair(import_t *job, mdm_err_t *err)
 {
-    certs_material_t m = {0};
+    mdm_material_t m = {0};
+    mdm_str_t text;
     mdm_buf_t pem;
     mdm_rc rc = read_files(job->args, &m, err);
 
     mdm_buf_init_secret(&pem, CERTS_FILE_MAX);
-    if (rc == MDM_OK && m.nkeys > 1) {
-        rc = mdm_err_set(err, MDM_EINVAL, 0,
-                         "%d private keys are there; which one is meant?",
-                         m.nkeys);
+    if (rc == MDM_OK) {
+        rc = mdm_material_judge_pair(&m, err);
     }
     if (rc == MDM_OK) {
         rc = certs_material_pem(&m, &pem, err);
     }
     if (rc == MDM_OK) {
-        rc = mdm_keypair_read(mdm_buf_str(&pem), MDM_STR_NONE, job->arena,
-                              &job->pair, err);
+        text = mdm_buf_str(&pem);
+        rc = mdm_keypair_read(&text, 1, MDM_STR_NONE, job->arena, &job->pair,
+                              err);
     }
     mdm_buf_clear(&pem);
-    certs_material_clear(&m);
+    mdm_material_clear(&m);
     return rc;
 }
 

@@ -14,6 +14,7 @@
 #include <openssl/x509v3.h>
 
 #include "certs_pki.h"
+#include "mdm_x509_material.h"
 
 /* A guess at a password costs this many hashes: a quarter of a second. */
 #define PBKDF2_ROUNDS 600000
@@ -33,7 +34,7 @@ static mdm_rc broken(const char *doing, mdm_err_t *err)
 
 mdm_rc certs_key_new(EVP_PKEY **key_r, mdm_err_t *err)
 {
-    *key_r = EVP_RSA_gen(CERTS_RSA_BITS);
+    *key_r = EVP_RSA_gen(MDM_RSA_BITS_MIN);
     return *key_r != NULL ? MDM_OK : broken("making a key", err);
 }
 

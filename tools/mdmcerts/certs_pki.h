@@ -13,8 +13,6 @@
 #include "certs.h"
 #include "certs_io.h"
 
-#define CERTS_RSA_BITS 2048
-
 /* ---- making: certs_make.c ----------------------------------------------- */
 
 /* A new RSA key. */
@@ -50,9 +48,6 @@ mdm_rc certs_cert_read(const char *path, X509 **cert_r, mdm_err_t *err)
 mdm_rc certs_key_read(const char *path, const certs_question_t *question,
                       certs_secret_t *secret_r, EVP_PKEY **key_r,
                       mdm_err_t *err) MDM_USE_RESULT;
-/* RSA of at least 2048 bits?  `whose` begins the sentence. */
-mdm_rc certs_judge_key(const EVP_PKEY *key, const char *whose,
-                       mdm_err_t *err) MDM_USE_RESULT;
 /* In date?  `whose` begins the sentence, `remedy` ends it. */
 mdm_rc certs_judge_dates(const X509 *cert, const char *whose,
                          const char *remedy, mdm_err_t *err) MDM_USE_RESULT;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "certs_pki.h"
+#include "mdm_x509_material.h"
 
 #define STEM "push"
 #define NEW_STEM "push-new"
@@ -117,7 +118,7 @@ static mdm_rc take_key(const certs_args_t *args,
         rc = certs_key_read(path, question, &push->secret, &push->key, err);
     }
     if (rc == MDM_OK) {
-        rc = certs_judge_key(push->key, path, err);
+        rc = mdm_x509_judge_key(push->key, path, err);
     }
     return rc;
 }

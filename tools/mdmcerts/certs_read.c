@@ -11,53 +11,16 @@
 #include "certs_material.h"
 #include "certs_pki.h"
 #include "mdm_str.h"
+#include "mdm_time.h"
 
-/* ---- judging ------------------------------------------------------------ */
-
-mdm_rc certs_judge_key(const EVP_PKEY *key, const char *whose,
-                       mdm_err_t *err)
-{
-    if (key == NULL || EVP_PKEY_get_base_id(key) != EVP_PKEY_RSA) {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "%s is not an RSA key, and Apple takes no other",
-                           whose);
-    }
-    if (EVP_PKEY_get_bits(key) < CERTS_RSA_BITS) {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "%s is an RSA key of %d bits; Apple wants %d",
-                           whose, EVP_PKEY_get_bits(key), CERTS_RSA_BITS);
-    }
-    return MDM_OK;
-}
-
-static void day_of(const ASN1_TIME *at, char dst[16])
-{
-    struct tm tm;
-
-    memset(&tm, 0, sizeof(tm));
-    (void)ASN1_TIME_to_tm(at, &tm);
-    (void)snprintf(dst, 16, "%04d-%02d-%02d", (tm.tm_year + 1900) % 10000,
-                   (tm.tm_mon + 1) % 100, tm.tm_mday % 100);
-}
+/* ---- names and fingerprints --------------------------------------------- */
 
 mdm_rc certs_judge_dates(const X509 *cert, const char *whose,
                          const char *remedy, mdm_err_t *err)
 {
-    char day[16];
-
-    if (X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0) {
-        day_of(X509_get0_notAfter(cert), day);
-        return mdm_err_set(err, MDM_EINVAL, 0, "%s expired on %s; %s", whose,
-                           day, remedy);
-    }
-    if (X509_cmp_current_time(X509_get0_notBefore(cert)) > 0) {
-        day_of(X509_get0_notBefore(cert), day);
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "%s is not valid before %s; check the clock of "
-                           "this machine",
-                           whose, day);
-    }
-    return MDM_OK;
+    return mdm_x509_judge_dates(mdm_x509_time_us(X509_get0_notBefore(cert)),
+                                mdm_x509_time_us(X509_get0_notAfter(cert)),
+                                mdm_wall_us(NULL), whose, remedy, err);
 }
 
 static bool name_part(const X509_NAME *name, int nid, char *dst, size_t cap)
@@ -142,7 +105,7 @@ static mdm_rc judge_csr(X509_REQ *csr, const char *path, mdm_err_t *err)
     mdm_rc rc;
 
     (void)snprintf(whose, sizeof(whose), "the key of %s", path);
-    rc = certs_judge_key(key, whose, err);
+    rc = mdm_x509_judge_key(key, whose, err);
     if (rc == MDM_OK && X509_REQ_verify(csr, key) != 1) {
         rc = mdm_err_set(err, MDM_EINVAL, 0,
                          "%s is not signed with its own key, or was altered; "
@@ -189,19 +152,17 @@ mdm_rc certs_csr_read(const char *path, X509_REQ **csr_r, mdm_err_t *err)
 
 mdm_rc certs_cert_read(const char *path, X509 **cert_r, mdm_err_t *err)
 {
-    certs_material_t m = {0};
+    mdm_material_t m = {0};
     mdm_rc rc = certs_material_read(path, NULL, NULL, &m, err);
 
     *cert_r = NULL;
     if (rc == MDM_OK && sk_X509_num(m.certs) > 0) {
         *cert_r = sk_X509_shift(m.certs);
     } else if (rc == MDM_OK) {
-        rc = mdm_err_set(err, MDM_EINVAL, 0, "%s %s", path,
-                         m.csr ? "is a signing request; upload it, and take "
-                                 "the certificate that you get for it"
-                               : "holds no certificate");
+        rc = mdm_material_judge_pair(&m, err);
+        (void)mdm_err_prefix(err, "%s", path);
     }
-    certs_material_clear(&m);
+    mdm_material_clear(&m);
     return rc;
 }
 
@@ -209,7 +170,7 @@ mdm_rc certs_key_read(const char *path, const certs_question_t *question,
                       certs_secret_t *secret_r, EVP_PKEY **key_r,
                       mdm_err_t *err)
 {
-    certs_material_t m = {0};
+    mdm_material_t m = {0};
     certs_secret_t own;
     certs_secret_t *secret = secret_r != NULL ? secret_r : &own;
     mdm_rc rc;
@@ -218,12 +179,13 @@ mdm_rc certs_key_read(const char *path, const certs_question_t *question,
     memset(secret, 0, sizeof(*secret));
     rc = certs_material_read(path, question, secret, &m, err);
     if (rc == MDM_OK && m.key == NULL) {
-        rc = mdm_err_set(err, MDM_EINVAL, 0, "%s holds no private key", path);
+        rc = mdm_err_set(err, MDM_EINVAL, 0,
+                         "%s: there is no private key in it", path);
     } else if (rc == MDM_OK) {
         *key_r = m.key;
         m.key = NULL;
     }
-    certs_material_clear(&m);
+    mdm_material_clear(&m);
     if (secret == &own) {
         certs_secret_wipe(&own);
     }

@@ -14,6 +14,7 @@
 #include <openssl/pem.h>
 
 #include "certs_pki.h"
+#include "mdm_x509_material.h"
 #include "mdm_plist.h"
 #include "mdm_str.h"
 
@@ -54,8 +55,8 @@ static mdm_rc load_certificate(const certs_args_t *args, X509 **cert_r,
                          path);
     }
     if (rc == MDM_OK) {
-        rc = certs_judge_key(X509_get0_pubkey(*cert_r),
-                             "the key of vendor.crt", err);
+        rc = mdm_x509_judge_key(X509_get0_pubkey(*cert_r),
+                                "the key of vendor.crt", err);
     }
     if (rc == MDM_OK) {
         rc = certs_judge_dates(*cert_r, "vendor.crt",
