@@ -61,6 +61,7 @@ mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
         return NULL;
     }
     config->scope = scope;
+    config->loaded_us = mdm_wall_us(NULL);
     config->in_use = &config->in_use_flag;
     config->arena = mdm_arena_new(true);
     ok = config->arena != NULL;

@@ -74,7 +74,8 @@ typedef struct mdm_return_to_service {
 typedef struct mdm_locked_cert {
     struct mdm_locked_cert *next;
     const char *file; /* as the directive names it */
-    mdm_str_t pem;
+    const char *key_file; /* the same one where it holds both */
+    mdm_str_t pem; /* of both files */
 } mdm_locked_cert_t;
 
 struct mdm_config {
@@ -104,6 +105,7 @@ struct mdm_config {
     mdm_jwt_key_t *owned_token_key; /* of this node, to be freed with it */
     const char *token_issuer;       /* "iss": the server's UUID */
     /* main */
+    int64_t loaded_us; /* when it was read, wall time */
     const char *store;
     const char *state_dir;
     unsigned store_connections;
@@ -117,10 +119,12 @@ struct mdm_config {
     const mdm_keypair_t *push_certs[MDM_PUSH_CERTS_MAX];
     size_t npush_certs;
     mdm_str_t push_phrase; /* absent: none was given */
+    const char *push_phrase_from; /* "of the file /etc/..." */
     mdm_locked_cert_t *locked_certs; /* that wait for it; the newest first */
     const char *push_ca_file;
     int64_t push_expiration_us;
     int64_t push_timeout_us;
+    int64_t push_ping_us;
     uint32_t push_concurrency;
     mdm_push_policy_t push_policy;
     uint32_t push_rate;     /* pushes a second of a topic; 0: no limit */

@@ -29,7 +29,8 @@ typedef struct mdm_keypair {
     int64_t not_before_us;
     int64_t not_after_us;
     /* The key is encrypted, in a way that could be opened, and no pass phrase
-     * was given.  Set where reading failed; nothing else is then. */
+     * was given, or another one.  Set where reading failed; nothing else is
+     * then. */
     bool locked;
 } mdm_keypair_t;
 

@@ -151,8 +151,8 @@ static mdm_rc not_opened(mdm_str_t pem, const asked_t *a, bool *locked_r,
                            "-in OLD -out NEW",
                            cipher);
     }
+    *locked_r = true;
     if (a->passphrase.s == NULL) {
-        *locked_r = true;
         return mdm_err_set(err, MDM_EINVAL, 0,
                            "the private key is encrypted, and no pass phrase "
                            "was given");

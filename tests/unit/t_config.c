@@ -120,6 +120,8 @@ static void test_defaults(void **state)
     assert_null(m->push_ca_file);
     assert_true(m->push_expiration_us == 7 * 86400 * MDM_SEC);
     assert_true(m->push_timeout_us == 30 * MDM_SEC);
+    assert_true(m->push_ping_us == 600 * MDM_SEC);
+    assert_true(m->loaded_us > 0);
     assert_int_equal(m->push_concurrency, 1000);
     assert_true(m->push_policy.retry_min_us == 15 * MDM_SEC);
     assert_true(m->push_policy.retry_max_us == 3600 * MDM_SEC);

@@ -74,9 +74,9 @@ static void check_case(void *ctx, const char *file, const char *verdict)
     assert_true(opens || strcmp(verdict, "clear-error-without-legacy") == 0);
     if (opens || has_single_des()) {
         expect(cert, key, "secret", false, NULL);
-        expect(cert, key, "Secret", false,
+        expect(cert, key, "Secret", true,
                "the private key does not open with this pass phrase");
-        expect(cert, key, "", false, "does not open with this pass phrase");
+        expect(cert, key, "", true, "does not open with this pass phrase");
         expect(cert, key, NULL, true,
                "the private key is encrypted, and no pass phrase was given");
     } else {
@@ -118,7 +118,7 @@ static void test_many_wrong(void **state)
         key = read_case(files[f]);
         for (i = 0; i < 600; i++) {
             (void)snprintf(phrase, sizeof(phrase), "wrong %d", i);
-            expect(cert, key, phrase, false, "does not open with this pass");
+            expect(cert, key, phrase, true, "does not open with this pass");
         }
         free_case(key);
     }
