@@ -75,14 +75,33 @@ static mdm_rc judge_age(job_t *job, const mdm_pushcert_row_t *stored,
                        "this topic; force it if that is meant");
 }
 
+static mdm_rc judge_number(mdm_tx_t *tx, const job_t *job, mdm_err_t *err)
+{
+    mdm_pushcert_row_t rows[MDM_PUSH_TOPICS_MAX];
+    size_t n;
+    mdm_rc rc = mdm_store_pushcert_list(tx, job->arena, rows,
+                                        MDM_PUSH_TOPICS_MAX, &n, err);
+
+    return rc == MDM_OK && n == MDM_PUSH_TOPICS_MAX
+               ? mdm_err_set(err, MDM_ECONFLICT,
+                             MDM_MSG_PUSH_CERTIFICATE_REFUSED,
+                             "there are push certificates of %d topics "
+                             "already, and more cannot be used",
+                             MDM_PUSH_TOPICS_MAX)
+               : rc;
+}
+
 /* The first certificate of its topic. */
 static mdm_rc judge_topic(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
     mdm_str_t other;
     int64_t all;
     int64_t same;
-    mdm_rc rc;
+    mdm_rc rc = judge_number(tx, job, err);
 
+    if (rc != MDM_OK) {
+        return rc;
+    }
     if (job->how->force || job->how->topic_change) {
         return MDM_OK;
     }
