@@ -221,6 +221,8 @@ class Crowd:
 def test_twenty_thousand_due_pushes(own_server, own_apns, pki, log):
     """All of them arrive, next to none twice, on few connections, and the
     server serves devices and the API all the while."""
+    # On a busy machine the mock may be too late to greet a further connection.
+    log.expect("MDM0402: .*sent no HTTP/2 SETTINGS")
     server = own_server()
     device, api = new_devices(server, pki, 1)[0], server.api()
     assert api.push(device.id, "?wait=20s").status == 200
