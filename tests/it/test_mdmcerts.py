@@ -279,7 +279,7 @@ def test_country_code(code, run, vendor_dir, world):
 def test_wrong_vendor_password(run, vendor_dir, world):
     before = snapshot(vendor_dir)
     status, _, err = req(run, world, "DE", env={"VP": "guess"})
-    assert status == 1 and "vendor.key" in err and "password" in err
+    assert status == 1 and "vendor.key" in err and "pass phrase" in err
     assert snapshot(vendor_dir) == before
 
 
@@ -310,7 +310,7 @@ def test_renew_keeps_the_key(run, terminal, vendor_dir, world):
     check_csr(vendor_dir / "push.csr", "DER", "C=AT,CN=MDM Push")
     check_request(vendor_dir, "push.b64", world, after["push.csr"])
     status, _, err = req(run, world, "DE", "--renew", env={"PP": "guess"})
-    assert status == 1 and "push.key" in err and "password" in err
+    assert status == 1 and "push.key" in err and "pass phrase" in err
     assert snapshot(vendor_dir) == after
 
 

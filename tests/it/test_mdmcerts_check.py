@@ -25,7 +25,7 @@ DECIDED = {
     "C51-not-yet-valid.pem": (1, "not valid before 2035-01-01"),
     "C52-key-mismatch.key": (1, "do not belong together"),
     "C52-csr-instead-of-cert.pem": (1, "is a signing request"),
-    "C52-cert-without-key.pem": (1, "holds no private key"),
+    "C52-cert-without-key.pem": (1, "no private key"),
     "C52-public-key-only.pem": (1, "only a public key"),
     "C53-ec-push.pem": (1, "not an RSA key"),
     "C53-rsa-1024.pem": (1, "1024 bits"),
@@ -33,8 +33,8 @@ DECIDED = {
     "C54-des-dek-info.key": (1, "DES-CBC"),
     "C54-pkcs8-pbe-md5-des.key": (0, ""),
     "C55-rc2-40-keychain.p12": (0, ""),
-    "C55-no-mac.p12": (1, "without its checksum"),
-    "C55-no-key.p12": (1, "holds no private key"),
+    "C55-no-mac.p12": (1, "has no checksum"),
+    "C55-no-key.p12": (1, "no private key"),
     "C55-truncated.p12": (1, "cut off"),
     "C56-bare-cr.pem": (1, "line ends of old Macs"),
     "C56-utf16.pem": (1, "UTF-16"),
@@ -225,8 +225,8 @@ def test_wrong_halves(run, tmp_path):
     one, two = Push(tmp_path, "one"), Push(tmp_path, "two")
     for pair, words in (
             ((one.cert_file, two.key_file), "do not belong together"),
-            ((one.key_file, one.key_file), "holds no certificate"),
-            ((one.cert_file, one.cert_file), "holds no private key"),
+            ((one.key_file, one.key_file), "no certificate"),
+            ((one.cert_file, one.cert_file), "no private key"),
             ((one.cert_file, "none.key"), "none.key")):
         status, report = report_of(run, *pair)
         assert status == 1 and words in report["problems"][0], report
@@ -281,7 +281,7 @@ def test_pkcs12(run, tmp_path):
         assert status == 0 and report["key"] == "belongs"
     status, report = report_of(run, "x.p12", "--push-password", "env:PW",
                                env={"PW": "guess"})
-    assert status == 1 and "password" in report["problems"][0]
+    assert status == 1 and "pass phrase" in report["problems"][0]
 
 
 @pytest.mark.parametrize("cut", range(0, 1800, 97))

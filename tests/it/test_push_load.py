@@ -57,7 +57,7 @@ def test_certificate_renewed_under_load(own_server, own_apns, pki, log):
             number = len(calls)
             wait_for(lambda: len(calls) > number + 12 or load.errors, 30,
                      "pushes")
-            renewed = pki.push(server.push.topic, key_kind="ec")
+            renewed = pki.push(server.push.topic, key_kind="shared")
             assert chief.put_pushcert(renewed.both_pem).status == 200
             used.append((time.time(), renewed))
         number = len(calls)

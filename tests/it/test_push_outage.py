@@ -66,7 +66,7 @@ class Pair:
         server = KINDS[kind](self.pki, self.build_dir,
                              push_settings(self.pki, mock) + settings)
         server.mock = mock
-        server.push = self.pki.push(key_kind="ec")
+        server.push = self.pki.push(key_kind="shared")
         self.servers.append(server)
         self.log.watch(server)
         return server

@@ -185,6 +185,7 @@ class PKI:
         self.server_ca = Authority(directory, "server-ca", "Test server CA")
         self.device_ca = Authority(directory, "device-ca", "Test device CA")
         self.other_ca = Authority(directory, "other-ca", "Foreign CA")
+        self.push_key = None
         self.push_ca = Authority(directory, "push-ca", "Test push CA")
         self.server = self.server_ca.issue(
             "server", name_of("localhost"), ExtendedKeyUsageOID.SERVER_AUTH,
@@ -211,8 +212,12 @@ class PKI:
                         altered_copy(identity.cert), identity.key)
 
     def push(self, topic=None, days=(-1, 365), key_kind="rsa", key=None):
-        """A push certificate; expired or future ones by `days`."""
+        """A push certificate; expired or future ones by `days`.  Key kind
+        "shared" is one RSA key for all, which saves making it."""
         topic = topic or new_topic()
+        if key_kind == "shared":
+            self.push_key = self.push_key or new_key("rsa")
+            key, key_kind = key or self.push_key, "rsa"
         subject = name_of("APSP:" + topic.rsplit(".", 1)[-1], user_id=topic)
         push = self.push_ca.issue(
             self._stem("push"), subject, ExtendedKeyUsageOID.CLIENT_AUTH,
