@@ -252,12 +252,12 @@ static void warn_of_authorities(const mdm_config_t *main,
                                 const mdm_log_t *log)
 {
     int64_t now = mdm_wall_us(NULL);
-    const mdm_authority_t *list;
+    const mdm_trust_ca_t *list;
     char end[64];
     size_t n;
     size_t i;
 
-    list = mdm_trust_authorities(trust, &n);
+    list = mdm_trust_cas(trust, &n);
     for (i = 0; i < n; i++) {
         if (list[i].not_after_us < now + main->push_cert_warn_us) {
             mdm_log_msg(log, MDM_LOG_WARNING,

@@ -100,13 +100,13 @@ static mdm_rc add_pushcerts(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 
 static void add_authorities(job_t *job)
 {
-    const mdm_authority_t *list;
+    const mdm_trust_ca_t *list;
     size_t n;
     size_t t;
     size_t i;
 
     for (t = 0; t < job->config->ntrusts; t++) {
-        list = mdm_trust_authorities(job->config->trusts[t], &n);
+        list = mdm_trust_cas(job->config->trusts[t], &n);
         for (i = 0; i < n; i++) {
             add_end(job, false, list[i].subject, list[i].fingerprint,
                     list[i].not_after_us);

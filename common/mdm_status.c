@@ -48,14 +48,14 @@ static void add_file_certs(const mdm_config_t *config, mdm_status_t *status)
 static void add_authorities(const mdm_config_t *config, mdm_status_t *status)
 {
     const mdm_found_t *found = config->found;
-    const mdm_authority_t *list;
+    const mdm_trust_ca_t *list;
     mdm_status_cert_t *cert;
     size_t n;
     size_t t;
     size_t i;
 
     for (t = 0; t < found->ntrusts; t++) {
-        list = mdm_trust_authorities(found->trusts[t], &n);
+        list = mdm_trust_cas(found->trusts[t], &n);
         for (i = 0; i < n && status->nca < MDM_STATUS_CERTS_MAX; i++) {
             cert = &status->ca[status->nca++];
             cert->name = mdm_str_from(list[i].subject);

@@ -93,17 +93,17 @@ mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
     MDM_USE_RESULT;
 void mdm_trust_free(mdm_trust_t **trust);
 
-#define MDM_AUTHORITY_SUBJECT_SIZE 256
+#define MDM_TRUST_SUBJECT_SIZE 256
 
 /* One of them, for whoever watches its end. */
-typedef struct mdm_authority {
-    char subject[MDM_AUTHORITY_SUBJECT_SIZE]; /* RFC 2253, printable */
+typedef struct mdm_trust_ca {
+    char subject[MDM_TRUST_SUBJECT_SIZE]; /* RFC 2253, printable */
     char fingerprint[2 * MDM_SHA256_LEN + 1];
     int64_t not_after_us;
-} mdm_authority_t;
+} mdm_trust_ca_t;
 
 /* All of them; borrowed from the trust object. */
-const mdm_authority_t *mdm_trust_authorities(const mdm_trust_t *trust,
+const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust,
                                              size_t *n_r);
 
 typedef struct mdm_identity {

@@ -43,7 +43,7 @@ typedef struct cache {
 struct mdm_trust {
     X509_STORE *store;
     cache_t *cache;
-    mdm_authority_t *authorities;
+    mdm_trust_ca_t *authorities;
     size_t nauthorities;
 };
 
@@ -137,7 +137,7 @@ static void cache_free(cache_t *cache)
 /* ---- authorities --------------------------------------------------------- */
 
 /* What is told of a certificate's end.  False: memory is out. */
-static bool describe(const X509 *cert, mdm_authority_t *authority)
+static bool describe(const X509 *cert, mdm_trust_ca_t *authority)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
@@ -179,7 +179,7 @@ static mdm_rc describe_all(mdm_trust_t *trust, STACK_OF(X509) *certs,
     return trust->authorities != NULL ? MDM_OK : mdm_err_nomem(err);
 }
 
-const mdm_authority_t *mdm_trust_authorities(const mdm_trust_t *trust,
+const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust,
                                              size_t *n_r)
 {
     *n_r = trust->nauthorities;

@@ -461,7 +461,8 @@ static void test_checks(void **state)
     mdm_log_t log = {w, log_on, log_write};
     testcert_t ca = testcert_ca("ca");
     testcert_t old = testcert_make((testcert_want_t){
-        .name = "push", .uid = TOPIC, .rsa = 1, .from_day = -400, .to_day = -5});
+        .name = "push", .uid = TOPIC, .rsa = 1, .from_day = -400,
+        .to_day = -5});
     mdm_config_t *m = mdm_config_new(MDM_SCOPE_MAIN, NULL, w->dir);
     mdm_config_t *s = mdm_config_new(MDM_SCOPE_SERVER, NULL, w->dir);
     mdm_config_t *l = mdm_config_new(MDM_SCOPE_LOCATION, "/mdm", w->dir);

@@ -219,7 +219,7 @@ static void test_device_ca(void **state)
                             .from_day = -10, .to_day = 2};
     testcert_t ca = testcert_make(want);
     char *pem = testcert_pem(&ca);
-    const mdm_authority_t *list;
+    const mdm_trust_ca_t *list;
     const mdm_trust_t *trusts[1];
     mdm_trust_t *trust;
     int64_t now = mdm_wall_us(NULL);
@@ -229,7 +229,7 @@ static void test_device_ca(void **state)
     scene_begin(&s, *state);
     assert_int_equal(mdm_trust_new(mdm_str_from(pem), &trust, &s.w->err),
                      MDM_OK);
-    list = mdm_trust_authorities(trust, &n);
+    list = mdm_trust_cas(trust, &n);
     assert_int_equal(n, 1);
     assert_null(strchr(list[0].subject, '\n'));
     assert_true(list[0].not_after_us > now + DAY_US);
