@@ -101,6 +101,18 @@ mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
                         int64_t now_us, mdm_identity_t *identity_r,
                         mdm_err_t *err) MDM_USE_RESULT;
 
+/* Does a certificate that a device got when it was made come from one of
+ * these authorities, at whatever time?  Some of their intermediates have
+ * ended long ago and are still in use, a new device's clock may be wrong, and
+ * chains with SHA-1 are about; so times and strength are not looked at, only
+ * signatures up to an authority.  Source: docs/protocol.md, enrolment.
+ * Nothing is remembered.
+ * MDM_EIDENTITY: not a certificate.  MDM_EDENIED: not from them (text says
+ * why).  MDM_ENOMEM. */
+mdm_rc mdm_trust_verify_origin(const mdm_trust_t *trust,
+                               const mdm_shown_t *shown, mdm_err_t *err)
+    MDM_USE_RESULT;
+
 /* Was the certificate with this fingerprint found good, and is it so at this
  * time?  For tests and measurements. */
 bool mdm_trust_remembers(const mdm_trust_t *trust,

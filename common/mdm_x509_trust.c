@@ -262,13 +262,28 @@ static mdm_rc note_twin(const X509_STORE_CTX *ctx, X509 *cert,
                : MDM_OK;
 }
 
+/* The verdict on a chain that was looked at. */
+static mdm_rc judge(X509_STORE_CTX *ctx, mdm_err_t *err)
+{
+    int why;
+
+    if (X509_verify_cert(ctx) == 1) {
+        return MDM_OK;
+    }
+    why = X509_STORE_CTX_get_error(ctx);
+    return mdm_err_take_nomem() || why == X509_V_ERR_OUT_OF_MEM
+               ? mdm_err_nomem(err)
+               : mdm_err_set(err, MDM_EDENIED, 0,
+                             "the device certificate is not trusted: %s",
+                             X509_verify_cert_error_string(why));
+}
+
 static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
                            STACK_OF(X509) *helpers, int64_t now_us,
                            cache_entry_t *entry, mdm_err_t *err)
 {
     X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-    mdm_rc rc = MDM_OK;
-    int why;
+    mdm_rc rc;
 
     if (ctx == NULL ||
         X509_STORE_CTX_init(ctx, trust->store, cert, helpers) != 1) {
@@ -276,17 +291,10 @@ static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
     } else {
         X509_STORE_CTX_set_time(ctx, 0, (time_t)(now_us / MDM_SEC));
         (void)X509_STORE_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT);
-        if (X509_verify_cert(ctx) == 1) {
+        rc = judge(ctx, err);
+        if (rc == MDM_OK) {
             note_span(ctx, entry);
             rc = note_twin(ctx, cert, entry, err);
-        } else {
-            why = X509_STORE_CTX_get_error(ctx);
-            rc = mdm_err_take_nomem() || why == X509_V_ERR_OUT_OF_MEM
-                     ? mdm_err_nomem(err)
-                     : mdm_err_set(
-                           err, MDM_EDENIED, 0,
-                           "the device certificate is not trusted: %s",
-                           X509_verify_cert_error_string(why));
         }
     }
     X509_STORE_CTX_free(ctx);
@@ -336,6 +344,32 @@ mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
     *identity_r = *identity;
     sk_X509_pop_free(helpers, X509_free);
     X509_free(cert);
+    return rc;
+}
+
+mdm_rc mdm_trust_verify_origin(const mdm_trust_t *trust,
+                               const mdm_shown_t *shown, mdm_err_t *err)
+{
+    X509 *cert = read_der(shown->cert);
+    STACK_OF(X509) *helpers = read_helpers(shown);
+    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    mdm_rc rc = MDM_OK;
+
+    if (cert == NULL) {
+        rc = mdm_err_set(err, MDM_EIDENTITY, 0,
+                         "the device certificate is unreadable");
+    } else if (helpers == NULL || ctx == NULL ||
+               X509_STORE_CTX_init(ctx, trust->store, cert, helpers) != 1) {
+        rc = mdm_err_nomem(err);
+    } else {
+        X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_NO_CHECK_TIME);
+        X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(ctx), 0);
+        rc = judge(ctx, err);
+    }
+    X509_STORE_CTX_free(ctx);
+    sk_X509_pop_free(helpers, X509_free);
+    X509_free(cert);
+    ERR_clear_error();
     return rc;
 }
 
