@@ -153,6 +153,11 @@ const char *mdm_config_identity_header(const mdm_config_t *location);
 bool mdm_config_takes_signature(const mdm_config_t *location);
 bool mdm_config_takes_certificate(const mdm_config_t *location);
 
+/* Where the host keeps the name of a logged-in user at this (merged)
+ * location: a variable (Apache: of the request's environment; nginx: one of
+ * nginx), or NULL: as its own authentication says.  Borrowed. */
+const char *mdm_config_user_variable(const mdm_config_t *location);
+
 /* Largest body the endpoint accepts, in bytes. */
 uint64_t mdm_config_body_max(const mdm_config_t *location);
 
@@ -206,6 +211,10 @@ typedef struct mdm_request {
      * one that was sent several times all values, joined by ", ". */
     mdm_str_t signature;
     mdm_str_t identity_header;
+    mdm_str_t device_info;    /* x-apple-aspen-deviceinfo */
+    mdm_str_t remote_user;    /* whom the host has authenticated for this
+                               * request (mdm_config_user_variable()); absent
+                               * or empty: nobody */
     mdm_str_t peer;           /* the client's address as text, for logs */
     mdm_str_t neighbor;       /* who is at the other end of the connection:
                                * differs from peer behind a proxy */

@@ -24,7 +24,11 @@ static const mdm_directive_t directives[MDM_DIRECTIVE_COUNT] = {
 };
 
 /* Directives that may be given several times in one node. */
-#define REPEATABLE (UINT64_C(1) << MDM_DIRECTIVE_PUSH_CERTIFICATE)
+#define REPEATABLE                                                            \
+    (UINT64_C(1) << MDM_DIRECTIVE_PUSH_CERTIFICATE |                          \
+     UINT64_C(1) << MDM_DIRECTIVE_SERVICE_DISCOVERY)
+
+_Static_assert(MDM_DIRECTIVE_COUNT <= 64, "mdm_config_t.set has a bit each");
 
 const mdm_directive_t *mdm_directives(size_t *n_r)
 {
@@ -93,6 +97,7 @@ void mdm_config_free(mdm_config_t **config)
 {
     if (*config != NULL) {
         mdm_trust_free(&(*config)->owned_trust);
+        mdm_trust_free(&(*config)->owned_origin);
         mdm_jwt_key_free(&(*config)->owned_token_key);
         mdm_arena_free(&(*config)->arena);
         free(*config);
@@ -142,6 +147,7 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
         *merged = *child;
         merged->arena = NULL;
         merged->owned_trust = NULL;
+        merged->owned_origin = NULL;
         merged->owned_token_key = NULL;
     }
     /* MDMEndpoint stands alone: it is never inherited. */
@@ -155,6 +161,18 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
     INHERIT(API_TOKEN_FILE, api_tokens)
     INHERIT(DEVICE_CA_CERTIFICATE, device_trust)
     INHERIT(RETURN_TO_SERVICE, return_to_service)
+    INHERIT(ENROLLMENT_FLOW, flows)
+    INHERIT(ENROLLMENT_CA_CERTIFICATE, origin_trust)
+    INHERIT(ENROLLMENT_SIGNATURE, accept_unverified)
+    INHERIT(ENROLLMENT_MINIMUM_OS, minimum_os)
+    INHERIT(ENROLLMENT_MINIMUM_OS, nminimum_os)
+    INHERIT(ENROLLMENT_SERIAL, serials)
+    INHERIT(ENROLLMENT_LOGIN, login_url)
+    INHERIT(ENROLLMENT_USER, user_variable)
+    INHERIT(ENROLLMENT_USER, user_domain)
+    INHERIT(ENROLLMENT_TOKEN_LIFE, token_first_us)
+    INHERIT(ENROLLMENT_TOKEN_LIFE, token_life_us)
+    INHERIT(SERVICE_DISCOVERY, discovery)
     INHERIT(TOKEN_SIGNER, token_key)
     INHERIT(TOKEN_SIGNER, token_issuer)
     merged->set |= parent->set & ~(UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT);
@@ -265,6 +283,17 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
                       "(mdm_api_token_file): every call is refused with 403");
         }
         break;
+    case MDM_ROLE_ENROLL:
+        return mdm_config_check_enrollment(server, location, log, err);
+    case MDM_ROLE_WELLKNOWN:
+        if (location->discovery == NULL) {
+            return mdm_err_set(
+                err, MDM_ECONFIG, 0,
+                "the wellknown role needs MDMServiceDiscovery "
+                "(mdm_service_discovery): where devices enrol with an "
+                "account");
+        }
+        break;
     case MDM_ROLE_MDM:
     case MDM_ROLE_SERVER:
     case MDM_ROLE_CHECKIN:
@@ -295,6 +324,11 @@ bool mdm_config_takes_certificate(const mdm_config_t *location)
     return (location->prove & MDM_PROVE_CERTIFICATE) != 0;
 }
 
+const char *mdm_config_user_variable(const mdm_config_t *location)
+{
+    return location->user_variable;
+}
+
 uint64_t mdm_config_body_max(const mdm_config_t *location)
 {
     return location->plist_limits.size;
@@ -303,7 +337,7 @@ uint64_t mdm_config_body_max(const mdm_config_t *location)
 static const char *role_name(mdm_role_t role)
 {
     static const char *const names[] = {"off", "mdm", "server", "checkin",
-                                        "api"};
+                                        "api", "enroll", "wellknown"};
 
     return names[role];
 }

@@ -21,7 +21,9 @@ typedef enum mdm_role {
     MDM_ROLE_MDM,
     MDM_ROLE_SERVER,
     MDM_ROLE_CHECKIN,
-    MDM_ROLE_API
+    MDM_ROLE_API,
+    MDM_ROLE_ENROLL,
+    MDM_ROLE_WELLKNOWN
 } mdm_role_t;
 
 #define MDM_PUSH_CERTS_MAX 16
@@ -69,6 +71,39 @@ typedef struct mdm_return_to_service {
     bool retry_enrollment;
 } mdm_return_to_service_t;
 
+/* The ways into management that a location of the enroll role serves. */
+typedef enum mdm_flow {
+    MDM_FLOW_DOWNLOAD = 1, /* GET gives the profile */
+    MDM_FLOW_DEVICE = 2,   /* a device introduces itself and gets it (ADE) */
+    MDM_FLOW_OTA = 4,      /* the same in three steps (profile service) */
+    MDM_FLOW_BYOD = 8,     /* with a user's log-in, for his own device */
+    MDM_FLOW_ADDE = 16,    /* the same for one of the organisation */
+    MDM_FLOW_LOGIN = 32    /* where the user logs in */
+} mdm_flow_t;
+
+/* Which system a family of devices has to have before it enrols. */
+typedef struct mdm_minimum_os {
+    const char *family; /* of mdm_machine_family() */
+    mdm_str_t version;
+    mdm_str_t build; /* absent: any */
+} mdm_minimum_os_t;
+
+/* Serial numbers in order. */
+typedef struct mdm_serials {
+    mdm_str_t *all;
+    size_t n;
+} mdm_serials_t;
+
+#define MDM_FAMILIES_MAX 8
+
+/* Where service discovery sends the families named, or all. */
+typedef struct mdm_discovery {
+    struct mdm_discovery *next;
+    const char *version; /* "mdm-byod" or "mdm-adde" */
+    const char *url;     /* or a path of this site */
+    const char *families[MDM_FAMILIES_MAX]; /* the first NULL: all */
+} mdm_discovery_t;
+
 /* A push certificate from files whose key is encrypted, while nobody gave a
  * pass phrase. */
 typedef struct mdm_locked_cert {
@@ -97,9 +132,22 @@ struct mdm_config {
     bool migration;
     const mdm_nets_t *trusted_proxies; /* NULL: none */
     const mdm_return_to_service_t *return_to_service; /* NULL: off */
+    unsigned flows;         /* of mdm_flow_t */
+    bool accept_unverified; /* introductions that nobody vouches for */
+    const mdm_minimum_os_t *minimum_os;
+    size_t nminimum_os;
+    const mdm_serials_t *serials;  /* NULL: any device */
+    const char *login_url;         /* or a path of this site; NULL: none */
+    char *user_variable;           /* NULL: the host's user */
+    char *user_domain;             /* behind an account without one */
+    int64_t token_first_us;        /* a token until a device enrols ... */
+    int64_t token_life_us;         /* ... and from then on; 0: for ever */
+    mdm_discovery_t *discovery;
     /* server */
     const mdm_trust_t *device_trust;
     mdm_trust_t *owned_trust; /* of this node, to be freed with it */
+    const mdm_trust_t *origin_trust; /* who makes devices; NULL: unknown */
+    mdm_trust_t *owned_origin;       /* of this node, to be freed with it */
     const mdm_jwt_key_t *token_key; /* NULL: no tokens are given */
     mdm_jwt_key_t *owned_token_key; /* of this node, to be freed with it */
     const char *token_issuer;       /* "iss": the server's UUID */
@@ -132,6 +180,10 @@ struct mdm_config {
     const char *dm_url;    /* of declarative management; NULL: off */
     mdm_str_t dm_hmac_key; /* absent: nothing is signed */
 };
+
+/* "download", ...; NULL: there is no such flow.  Static text. */
+const char *mdm_config_flow_name(mdm_flow_t flow);
+bool mdm_config_has_serial(const mdm_serials_t *serials, mdm_str_t serial);
 
 /* Applies one directive's arguments; mdm_config_set.c. */
 mdm_rc mdm_config_apply(mdm_config_t *config, mdm_directive_id_t id, int argc,

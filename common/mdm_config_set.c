@@ -23,7 +23,9 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
                  {"mdm", MDM_ROLE_MDM},
                  {"server", MDM_ROLE_SERVER},
                  {"checkin", MDM_ROLE_CHECKIN},
-                 {"api", MDM_ROLE_API}};
+                 {"api", MDM_ROLE_API},
+                 {"enroll", MDM_ROLE_ENROLL},
+                 {"wellknown", MDM_ROLE_WELLKNOWN}};
     size_t i;
 
     for (i = 0; i < MDM_ARRAY_LEN(roles); i++) {
@@ -32,7 +34,8 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
             return MDM_OK;
         }
     }
-    return mdm_config_bad(err, arg, "mdm, server, checkin, api or off");
+    return mdm_config_bad(err, arg, "mdm, server, checkin, api, enroll, "
+                          "wellknown or off");
 }
 
 static mdm_rc parse_scopes(mdm_str_t list, unsigned *scopes, mdm_err_t *err)
@@ -246,6 +249,16 @@ mdm_rc mdm_config_apply(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_TOKEN_SIGNER:
     case MDM_DIRECTIVE_RETURN_TO_SERVICE:
         return mdm_config_apply_services(c, id, argc, argv, err);
+    case MDM_DIRECTIVE_ENROLLMENT_FLOW:
+    case MDM_DIRECTIVE_ENROLLMENT_CA_CERTIFICATE:
+    case MDM_DIRECTIVE_ENROLLMENT_SIGNATURE:
+    case MDM_DIRECTIVE_ENROLLMENT_MINIMUM_OS:
+    case MDM_DIRECTIVE_ENROLLMENT_SERIAL:
+    case MDM_DIRECTIVE_ENROLLMENT_LOGIN:
+    case MDM_DIRECTIVE_ENROLLMENT_USER:
+    case MDM_DIRECTIVE_ENROLLMENT_TOKEN_LIFE:
+    case MDM_DIRECTIVE_SERVICE_DISCOVERY:
+        return mdm_config_apply_enrollment(c, id, argc, argv, err);
     case MDM_DIRECTIVE_API_TOKEN_FILE:
         return set_tokens(c, argv[0], err);
     case MDM_DIRECTIVE_LEASE_TIME:

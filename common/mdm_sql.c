@@ -408,6 +408,59 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " OR lease.expires > 2 * ?4 - ?3",
     [MDM_SQL_LEASE_DROP] =
         "UPDATE lease SET expires = 0 WHERE name = ?1 AND holder = ?2",
+#define TOKEN_COLUMNS                                                         \
+    "t.tid, t.kind, t.account, t.device_eid, t.created_at, t.expires_at,"     \
+    " t.used_at, t.revoked_at, e.id FROM account_token t"                     \
+    " LEFT JOIN enrollment e ON e.eid = t.device_eid"
+    [MDM_SQL_ACCOUNT_TOKEN_ADD] =
+        "INSERT INTO account_token (hash, kind, account, created_at,"
+        " expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+    [MDM_SQL_ACCOUNT_TOKEN_GET] =
+        "SELECT " TOKEN_COLUMNS " WHERE t.hash = ?1",
+    [MDM_SQL_ACCOUNT_TOKEN_OF_DEVICE] =
+        "SELECT " TOKEN_COLUMNS " WHERE t.device_eid = ?1"
+        " AND t.device_eid > 0 ORDER BY t.tid DESC LIMIT 1",
+    [MDM_SQL_ACCOUNT_TOKEN_SUCCEED] =
+        "DELETE FROM account_token WHERE device_eid = ?1"
+        " AND device_eid > 0 AND tid <> ?2",
+    [MDM_SQL_ACCOUNT_TOKEN_BIND] =
+        "UPDATE account_token SET device_eid = ?2, expires_at = ?3,"
+        " used_at = ?4 WHERE tid = ?1 AND device_eid IN (0, ?2)",
+    [MDM_SQL_ACCOUNT_TOKEN_DROP] = "DELETE FROM account_token WHERE tid = ?1",
+    [MDM_SQL_ACCOUNT_TOKEN_REVOKE] =
+        "UPDATE account_token SET revoked_at = ?2 WHERE tid = ?1"
+        " AND kind = 1 AND revoked_at = 0",
+    [MDM_SQL_ACCOUNT_TOKEN_REVOKE_ACCOUNT] =
+        "UPDATE account_token SET revoked_at = ?2 WHERE account = ?1"
+        " AND kind = 1 AND revoked_at = 0",
+    [MDM_SQL_ACCOUNT_TOKEN_LIST] =
+        "SELECT " TOKEN_COLUMNS " WHERE t.kind = 1 AND t.tid > ?1"
+        " ORDER BY t.tid LIMIT ?2",
+    [MDM_SQL_ACCOUNT_TOKEN_LIST_ONE] =
+        "SELECT " TOKEN_COLUMNS " WHERE t.account = ?1 AND t.tid > ?2"
+        " AND t.kind = 1 ORDER BY t.tid LIMIT ?3",
+    [MDM_SQL_ACCOUNT_TOKEN_PRUNE] =
+        "DELETE FROM account_token WHERE device_eid = 0"
+        " AND expires_at < ?1",
+    [MDM_SQL_INTRODUCTION_PUT] =
+        "INSERT INTO introduction (name, verified, flow, answer, account,"
+        " serial, udid, product, os_version, build, language, peer,"
+        " first_at, last_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+        " ?10, ?11, ?12, ?13, ?14) ON CONFLICT (name) DO UPDATE SET"
+        " verified = excluded.verified, flow = excluded.flow,"
+        " answer = excluded.answer, account = excluded.account,"
+        " serial = excluded.serial, udid = excluded.udid,"
+        " product = excluded.product, os_version = excluded.os_version,"
+        " build = excluded.build, language = excluded.language,"
+        " peer = excluded.peer, last_at = excluded.last_at,"
+        " count = introduction.count + 1",
+    [MDM_SQL_INTRODUCTION_PRUNE] =
+        "DELETE FROM introduction WHERE last_at < ?1",
+    [MDM_SQL_INTRODUCTION_LIST] =
+        "SELECT number, verified, first_at, last_at, count, name, flow,"
+        " answer, account, serial, udid, product, os_version, build,"
+        " language, peer FROM introduction WHERE number > ?1"
+        " ORDER BY number LIMIT ?2",
 /* Absent values are looked at, too: a step must not run through a large table
  * in search of the next one.  RENEW compares the head of the old value, which
  * is unlike every other's (mdm_seal.h): what changed meanwhile stays.  Rows

@@ -12,7 +12,7 @@
 #include "mdm_err.h"
 #include "mdm_store.h"
 
-#define MDM_SCHEMA_VERSION 3
+#define MDM_SCHEMA_VERSION 4
 
 /* Every statement of the program; text in mdm_sql.c. */
 typedef enum mdm_stmt {
@@ -103,6 +103,20 @@ typedef enum mdm_stmt {
     MDM_SQL_LEASE_GET,
     MDM_SQL_LEASE_TAKE,
     MDM_SQL_LEASE_DROP,
+    MDM_SQL_ACCOUNT_TOKEN_ADD,
+    MDM_SQL_ACCOUNT_TOKEN_GET,
+    MDM_SQL_ACCOUNT_TOKEN_OF_DEVICE,
+    MDM_SQL_ACCOUNT_TOKEN_SUCCEED,
+    MDM_SQL_ACCOUNT_TOKEN_BIND,
+    MDM_SQL_ACCOUNT_TOKEN_DROP,
+    MDM_SQL_ACCOUNT_TOKEN_REVOKE,
+    MDM_SQL_ACCOUNT_TOKEN_REVOKE_ACCOUNT,
+    MDM_SQL_ACCOUNT_TOKEN_LIST,
+    MDM_SQL_ACCOUNT_TOKEN_LIST_ONE,
+    MDM_SQL_ACCOUNT_TOKEN_PRUNE,
+    MDM_SQL_INTRODUCTION_PUT,
+    MDM_SQL_INTRODUCTION_PRUNE,
+    MDM_SQL_INTRODUCTION_LIST,
 /* Four for each sealed column, always in this order: look for values under
  * another key, get one, put the new one in its place, how many rows. */
 #define MDM_SEALED(id, table, key, kind, column, where, row)                  \

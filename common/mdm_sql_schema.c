@@ -97,6 +97,30 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     "CREATE INDEX push_given_up ON push(eid) WHERE given_up_at > 0;"
     "ALTER TABLE pushcert ADD COLUMN accepted_at BIGINT;"
     "ALTER TABLE pushcert ADD COLUMN suspended_at BIGINT NOT NULL DEFAULT 0;",
+    /* Version 4. */
+    /* What comes before an enrolment.  account_token: a log-in (kind 1) or
+     * the right to go on over the air (2), by its SHA-256; device_eid: which
+     * device was enrolled with it.  introduction: what a device said of
+     * itself, verified or not. */
+    "CREATE TABLE account_token ("
+    " tid INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL UNIQUE,"
+    " kind INTEGER NOT NULL, account TEXT NOT NULL,"
+    " device_eid BIGINT NOT NULL DEFAULT 0, created_at BIGINT NOT NULL,"
+    " expires_at BIGINT NOT NULL, used_at BIGINT NOT NULL DEFAULT 0,"
+    " revoked_at BIGINT NOT NULL DEFAULT 0);"
+    "CREATE INDEX account_token_kind ON account_token(kind, tid);"
+    "CREATE INDEX account_token_account ON account_token(account, tid);"
+    "CREATE INDEX account_token_device ON account_token(device_eid, tid)"
+    " WHERE device_eid > 0;"
+    "CREATE INDEX account_token_unused ON account_token(expires_at)"
+    " WHERE device_eid = 0;"
+    "CREATE TABLE introduction ("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,"
+    " verified INTEGER NOT NULL, flow TEXT NOT NULL, answer TEXT NOT NULL,"
+    " account TEXT, serial TEXT, udid TEXT, product TEXT, os_version TEXT,"
+    " build TEXT, language TEXT, peer TEXT, first_at BIGINT NOT NULL,"
+    " last_at BIGINT NOT NULL, count BIGINT NOT NULL DEFAULT 1);"
+    "CREATE INDEX introduction_last ON introduction(last_at);",
 };
 
 static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)
