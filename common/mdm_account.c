@@ -19,7 +19,9 @@ typedef struct job {
     const unsigned char *fingerprint;
     mdm_account_token_t row;
     mdm_account_token_t last; /* of the device */
-    int64_t device_eid;       /* of the certificate; 0: nobody's yet */
+    mdm_binding_t binding;    /* of the certificate */
+    mdm_owner_t owner;        /* its device */
+    int64_t eid;
     int64_t life_us;
     int64_t now_us;
     int64_t n;
@@ -85,18 +87,21 @@ static mdm_rc judge(const job_t *job, mdm_token_kind_t kind, mdm_err_t *err)
 static mdm_rc find(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
-    mdm_binding_t binding;
     mdm_rc rc;
 
     rc = mdm_store_token_get(tx, job->hash, job->arena, &job->row, err);
-    if (rc != MDM_OK || job->fingerprint == NULL || job->row.tid == 0) {
+    if (rc != MDM_OK || job->fingerprint == NULL) {
         return rc;
     }
-    rc = mdm_store_identity_get(tx, job->fingerprint, &binding, err);
-    job->device_eid = rc == MDM_OK ? binding.device_eid : 0;
-    if (rc == MDM_OK && job->device_eid != 0 && job->row.device_eid == 0) {
-        rc = mdm_store_token_of_device(tx, job->device_eid, job->arena,
-                                       &job->last, err);
+    rc = mdm_store_identity_get(tx, job->fingerprint, &job->binding, err);
+    if (rc == MDM_OK && job->binding.device_eid != 0) {
+        rc = mdm_store_owner_get(tx, job->binding.device_eid, &job->owner,
+                                 err);
+    }
+    if (rc == MDM_OK && job->binding.device_eid != 0 &&
+        job->row.device_eid == 0) {
+        rc = mdm_store_token_of_device(tx, job->binding.device_eid,
+                                       job->arena, &job->last, err);
     }
     return rc;
 }
@@ -130,6 +135,9 @@ mdm_rc mdm_account_admit(mdm_store_t *store, mdm_str_t token,
     mdm_rc rc = look_up(store, token, &job, err);
 
     *tid_r = 0;
+    if (rc == MDM_OK && job.owner.blocked) {
+        return MDM_OK; /* it is told to leave, not to log in */
+    }
     if (rc == MDM_OK) {
         rc = judge(&job, MDM_TOKEN_KIND_ACCOUNT, err);
     }
@@ -138,8 +146,8 @@ mdm_rc mdm_account_admit(mdm_store_t *store, mdm_str_t token,
     }
     /* A certificate that nobody has yet comes with an Authenticate: whose it
      * will be shows then. */
-    if (job.row.device_eid != 0 && job.device_eid != 0 &&
-        job.row.device_eid != job.device_eid) {
+    if (job.row.device_eid != 0 && job.binding.device_eid != 0 &&
+        job.row.device_eid != job.binding.device_eid) {
         return log_in_again(err, "the token belongs to another device");
     }
     if (job.last.tid != 0 &&
@@ -157,18 +165,18 @@ static mdm_rc bind_token(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     const job_t *job = arg;
 
-    return mdm_store_token_bind(tx, job->row.tid, job->device_eid,
+    return mdm_store_token_bind(tx, job->row.tid, job->eid,
                                 job->life_us != 0
                                     ? job->now_us + job->life_us
                                     : 0,
                                 job->now_us, err);
 }
 
-mdm_rc mdm_account_bind(mdm_store_t *store, int64_t tid, int64_t device_eid,
+mdm_rc mdm_account_bind(mdm_store_t *store, int64_t tid, int64_t eid,
                         int64_t life_us, mdm_err_t *err)
 {
     job_t job = {.row = {.tid = tid},
-                 .device_eid = device_eid,
+                 .eid = eid,
                  .life_us = life_us,
                  .now_us = mdm_wall_us(NULL)};
 

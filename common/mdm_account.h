@@ -41,13 +41,15 @@ mdm_rc mdm_account_check(mdm_store_t *store, mdm_token_kind_t kind,
  * message has been accepted; 0: nothing to do.
  * MDM_EUNAUTHORIZED: the token is not known, has ended, was revoked, is
  * another device's, or of another user than the device's last one; the user
- * has to log in again.  Store errors. */
+ * has to log in again.  Never so for a blocked device, which is to be told
+ * that.  Store errors. */
 mdm_rc mdm_account_admit(mdm_store_t *store, mdm_str_t token,
                          const unsigned char fingerprint[MDM_SHA256_LEN],
                          mdm_arena_t *arena, int64_t *tid_r, mdm_err_t *err)
     MDM_USE_RESULT;
-/* Binds it to the device of an enrolment, for life_us (0: for ever). */
-mdm_rc mdm_account_bind(mdm_store_t *store, int64_t tid, int64_t device_eid,
+/* Binds it to the device of an enrolment, for life_us (0: for ever).  One that
+ * another device was quicker to use stays that one's.  Store errors. */
+mdm_rc mdm_account_bind(mdm_store_t *store, int64_t tid, int64_t eid,
                         int64_t life_us, mdm_err_t *err) MDM_USE_RESULT;
 
 /* Uses a token up.  Store errors. */

@@ -56,6 +56,12 @@ mdm_api_fn mdm_api_unblock;
 mdm_api_fn mdm_api_secret_get;
 mdm_api_fn mdm_api_migration;
 
+/* Before an enrolment (mdm_api_accounts.c). */
+mdm_api_fn mdm_api_token_list;
+mdm_api_fn mdm_api_token_revoke;
+mdm_api_fn mdm_api_token_revoke_account;
+mdm_api_fn mdm_api_introduction_list;
+
 /* ?wait= (mdm_api_wait.c): how long, 0: not.  MDM_EINVAL. */
 mdm_rc mdm_api_wait_time(mdm_api_call_t *call, int64_t *time_r,
                          mdm_err_t *err);

@@ -208,20 +208,32 @@ mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
 
 /* ---- API ----------------------------------------------------------------- */
 
+mdm_str_t mdm_auth_bearer(mdm_str_t authorization)
+{
+    mdm_str_t rest = mdm_str_trim(authorization);
+    mdm_str_t scheme = mdm_str_split(&rest, ' ');
+
+    return authorization.n <= AUTHORIZATION_MAX && rest.s != NULL &&
+                   mdm_str_ieq(scheme, "Bearer")
+               ? mdm_str_trim(rest)
+               : MDM_STR_NONE;
+}
+
 /* The token in an Authorization header; absent when there is none. */
 static mdm_str_t find_token(mdm_str_t header, mdm_arena_t *arena)
 {
+    mdm_str_t bearer = mdm_auth_bearer(header);
     mdm_str_t rest = mdm_str_trim(header);
     mdm_str_t scheme = mdm_str_split(&rest, ' ');
     unsigned char *plain;
     size_t n = 0;
 
+    if (bearer.s != NULL) {
+        return bearer;
+    }
     rest = mdm_str_trim(rest);
     if (header.n > AUTHORIZATION_MAX || rest.s == NULL) {
         return MDM_STR_NONE;
-    }
-    if (mdm_str_ieq(scheme, "Bearer")) {
-        return rest;
     }
     if (!mdm_str_ieq(scheme, "Basic")) {
         return MDM_STR_NONE;

@@ -25,6 +25,10 @@ mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
  * It was taken as not sent, but is worth a line in the log. */
 bool mdm_auth_header_ignored(const mdm_request_t *request);
 
+/* The token of an Authorization header of the form "Bearer TOKEN"; absent:
+ * it is of another form, or too long.  Borrowed. */
+mdm_str_t mdm_auth_bearer(mdm_str_t authorization);
+
 /* HTTP Basic (any user name, the token as password) or Bearer.  *token_r: the
  * credential, borrowed.  MDM_EDENIED: no token file is configured.
  * MDM_EUNAUTHORIZED: credentials missing or wrong.  MDM_EINTERNAL. */

@@ -181,6 +181,10 @@ struct mdm_config {
     mdm_str_t dm_hmac_key; /* absent: nothing is signed */
 };
 
+/* The header that carries a certificate from a proxy at this (merged)
+ * location; NULL: none.  Borrowed. */
+const char *mdm_config_identity_header(const mdm_config_t *location);
+
 /* "download", ...; NULL: there is no such flow.  Static text. */
 const char *mdm_config_flow_name(mdm_flow_t flow);
 bool mdm_config_has_serial(const mdm_serials_t *serials, mdm_str_t serial);

@@ -23,6 +23,7 @@ typedef enum mdm_repeat {
     MDM_REPEAT_API,
     MDM_REPEAT_REPORT,
     MDM_REPEAT_UPSTREAM,
+    MDM_REPEAT_ENROLLMENT,
     MDM_REPEAT_COUNT
 } mdm_repeat_t;
 

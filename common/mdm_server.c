@@ -11,7 +11,9 @@
 
 #include "mdm_api.h"
 #include "mdm_device.h"
+#include "mdm_enrollment.h"
 #include "mdm_thread.h"
+#include "mdm_wellknown.h"
 
 /* Both are less than the 60 seconds that nginx's timer gives a request. */
 #define UPSTREAM_CONNECT_US (5 * MDM_SEC)
@@ -231,7 +233,17 @@ static void handle(mdm_server_t *server, const mdm_request_t *request,
         return;
     }
     mdm_err_clear(&err);
-    rc = mdm_device_handle(server, request, response, &err);
+    switch (request->location->role) {
+    case MDM_ROLE_ENROLL:
+        rc = mdm_enrollment_handle(server, request, response, &err);
+        break;
+    case MDM_ROLE_WELLKNOWN:
+        rc = mdm_wellknown_handle(request, response, &err);
+        break;
+    default:
+        rc = mdm_device_handle(server, request, response, &err);
+        break;
+    }
     if (rc != MDM_OK) {
         err.rc = rc;
         device_fault(server, request, response, &err);

@@ -421,11 +421,13 @@ static const char *const statements[MDM_SQL_COUNT] = {
         "SELECT " TOKEN_COLUMNS " WHERE t.device_eid = ?1"
         " AND t.device_eid > 0 ORDER BY t.tid DESC LIMIT 1",
     [MDM_SQL_ACCOUNT_TOKEN_SUCCEED] =
-        "DELETE FROM account_token WHERE device_eid = ?1"
+        "DELETE FROM account_token WHERE device_eid ="
+        " (SELECT device_eid FROM enrollment WHERE eid = ?1)"
         " AND device_eid > 0 AND tid <> ?2",
     [MDM_SQL_ACCOUNT_TOKEN_BIND] =
-        "UPDATE account_token SET device_eid = ?2, expires_at = ?3,"
-        " used_at = ?4 WHERE tid = ?1 AND device_eid IN (0, ?2)",
+        "UPDATE account_token SET device_eid ="
+        " (SELECT device_eid FROM enrollment WHERE eid = ?2),"
+        " expires_at = ?3, used_at = ?4 WHERE tid = ?1 AND device_eid = 0",
     [MDM_SQL_ACCOUNT_TOKEN_DROP] = "DELETE FROM account_token WHERE tid = ?1",
     [MDM_SQL_ACCOUNT_TOKEN_REVOKE] =
         "UPDATE account_token SET revoked_at = ?2 WHERE tid = ?1"

@@ -78,16 +78,16 @@ mdm_rc mdm_store_token_of_device(mdm_tx_t *tx, int64_t device_eid,
     return one_token(&q, arena, row_r, err);
 }
 
-mdm_rc mdm_store_token_bind(mdm_tx_t *tx, int64_t tid, int64_t device_eid,
+mdm_rc mdm_store_token_bind(mdm_tx_t *tx, int64_t tid, int64_t eid,
                             int64_t expires_us, int64_t now_us,
                             mdm_err_t *err)
 {
     mdm_rc rc = mdm_sql_run(tx, MDM_SQL_ACCOUNT_TOKEN_SUCCEED, NULL, err,
-                            "ii", device_eid, tid);
+                            "ii", eid, tid);
 
     return rc == MDM_OK
                ? mdm_sql_run(tx, MDM_SQL_ACCOUNT_TOKEN_BIND, NULL, err,
-                             "iiii", tid, device_eid, expires_us, now_us)
+                             "iiii", tid, eid, expires_us, now_us)
                : rc;
 }
 

@@ -43,9 +43,10 @@ mdm_rc mdm_store_token_get(mdm_tx_t *tx,
 mdm_rc mdm_store_token_of_device(mdm_tx_t *tx, int64_t device_eid,
                                  mdm_arena_t *arena,
                                  mdm_account_token_t *row_r, mdm_err_t *err);
-/* Binds it to a device, for which it is good up to expires_us (0: for ever);
- * tokens that the device had before are gone. */
-mdm_rc mdm_store_token_bind(mdm_tx_t *tx, int64_t tid, int64_t device_eid,
+/* Binds it to the device of an enrolment, unless it is bound already; it is
+ * good up to expires_us then (0: for ever).  Tokens that the device had before
+ * are gone. */
+mdm_rc mdm_store_token_bind(mdm_tx_t *tx, int64_t tid, int64_t eid,
                             int64_t expires_us, int64_t now_us,
                             mdm_err_t *err);
 /* It was used up by something else than a device's enrolment. */
