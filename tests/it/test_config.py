@@ -69,6 +69,18 @@ GOOD = {
         ["on"], ["off"], ["on", "wifi-profile={profile}"],
         ["on", "wifi-profile={signed_profile}", "mdm-profile={profile}",
          "preserve-data-plan", "retry-enrollment"]],
+    "ENROLLMENT_FLOW": [["download", "device"], ["device"], ["byod"],
+                        ["download", "device", "ota"], ["login"]],
+    "ENROLLMENT_CA_CERTIFICATE": [["{device_ca}"], ["{two_cas}"]],
+    "ENROLLMENT_SIGNATURE": [["require"], ["accept-unverified"]],
+    "ENROLLMENT_MINIMUM_OS": [["iPhone=26.1"], ["iPad=18", "Mac=15:24A1"]],
+    "ENROLLMENT_SERIAL": [["{serials}"]],
+    "ENROLLMENT_LOGIN": [["/login"], ["https://mdm.example.com/login"]],
+    "ENROLLMENT_USER": [["domain=example.com"],
+                        ["variable=MAIL", "domain=example.com"]],
+    "ENROLLMENT_TOKEN_LIFE": [["1h"], ["15m", "180d"], ["1h", "off"]],
+    "SERVICE_DISCOVERY": [["mdm-byod", "/byod"],
+                          ["mdm-adde", "https://h.example/adde", "Mac"]],
 }
 BAD = {
     "ENDPOINT": [["mdmx"], ["MDM api"], [""]],
@@ -137,6 +149,19 @@ BAD = {
         ["on", "wifi-profile={missing}"], ["on", "wifi-profile={garbage}"],
         ["on", "mdm-profile={push_cert}"], ["on", "mdm-profile={dir}"],
         ["on", "retry-enrollment", "retry-enrollment"]],
+    "ENROLLMENT_FLOW": [["all"], [""], ["byod", "device"], ["ota", "ota"]],
+    "ENROLLMENT_CA_CERTIFICATE": [["{missing}"], ["{garbage}"],
+                                  ["{push_cert}"]],
+    "ENROLLMENT_SIGNATURE": [["off"], [""]],
+    "ENROLLMENT_MINIMUM_OS": [["26.1"], ["iPhone"], ["Phone=1"],
+                              ["iPhone=new"], ["iPad=18", "iPad=19"]],
+    "ENROLLMENT_SERIAL": [["{missing}"], ["{two_words}"], ["{dir}"]],
+    "ENROLLMENT_LOGIN": [["login"], ["http://mdm.example.com/login"], [""]],
+    "ENROLLMENT_USER": [["example.com"], ["domain=@example.com"],
+                        ["variable="]],
+    "ENROLLMENT_TOKEN_LIFE": [["1s"], ["off"], ["1h", "1m"], [""]],
+    "SERVICE_DISCOVERY": [["byod", "/byod"], ["mdm-byod", "byod"],
+                          ["mdm-byod", "/byod", "Phone"]],
 }
 # What must stand beside a directive for its good values.
 BESIDE = {"DEVICE_IDENTITY": [("/mdm", "TRUSTED_PROXY", "127.0.0.1")]}
@@ -206,6 +231,8 @@ def files(workdir, pki):
         "bad_tokens": make("bad-tokens", "justaword\n"),
         "bad_scope_tokens": make("bad-scope", f"x:push:{digest}\n"),
         "two_cas": make("two-cas", cas),
+        "serials": make("serials", "# ours\nZX0TESTQ7L\nABC123\n"),
+        "two_words": make("two-words", "ABC 123\n"),
         "hmac": make("hmac", "0123456789abcdef0123456789abcdef\n"),
         "short_hmac": make("short-hmac", "0123456789abcde\n"),
         "rsa_key": make("rsa-key", private_key(2048)),
@@ -340,6 +367,9 @@ def test_given_twice(name, own_server, files):
         # Once per topic: the same one twice is a mistake, another is not.
         server.raw = [(place, server.line(name, [files["push_both"]]))]
         assert server.configtest()[0] == 0
+        return
+    if name == "SERVICE_DISCOVERY":
+        assert status == 0, text    # a line for each kind of device
         return
     assert status != 0, text
     assert name_in(server, row) in text
