@@ -24,6 +24,7 @@ typedef enum mdm_repeat {
     MDM_REPEAT_REPORT,
     MDM_REPEAT_UPSTREAM,
     MDM_REPEAT_ENROLLMENT,
+    MDM_REPEAT_LOGIN,
     MDM_REPEAT_COUNT
 } mdm_repeat_t;
 

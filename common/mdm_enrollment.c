@@ -133,8 +133,10 @@ mdm_rc mdm_enrollment_handle(mdm_server_t *server,
     }
     err->rc = rc;
     if (err->id != 0) {
-        mdm_edge_log(server, request, MDM_REPEAT_ENROLLMENT, MDM_LOG_WARNING,
-                     MDM_MSG_INTRODUCTION_REFUSED, err);
+        mdm_edge_log(server, request,
+                     call.flow == MDM_FLOW_LOGIN ? MDM_REPEAT_LOGIN
+                                                 : MDM_REPEAT_ENROLLMENT,
+                     MDM_LOG_WARNING, MDM_MSG_INTRODUCTION_REFUSED, err);
     } else {
         mdm_log_info(request->log, "an enrolment request was refused (%s): "
                                    "%s",

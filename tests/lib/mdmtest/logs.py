@@ -34,7 +34,9 @@ NORMAL = {
 
 
 # Lines of level warn or error of the hosts that belong to normal work.
-NORMAL_TEXT = re.compile(r"is buffered to a temporary file")
+NORMAL_TEXT = re.compile(r"is buffered to a temporary file"
+                         # packages of the distribution out of step
+                         r"|AH01882")
 
 
 class Line:
