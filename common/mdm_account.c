@@ -29,7 +29,7 @@ typedef struct job {
     mdm_introduction_t *introduction;
 } job_t;
 
-/* ---- making -------------------------------------------------------------- */
+/* ---- making ------------------------------------------------------------- */
 
 static mdm_rc add(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
@@ -63,7 +63,7 @@ mdm_rc mdm_account_issue(mdm_store_t *store, mdm_token_kind_t kind,
     return rc == MDM_OK ? mdm_store_write(store, add, &job, err) : rc;
 }
 
-/* ---- checking ------------------------------------------------------------ */
+/* ---- checking ----------------------------------------------------------- */
 
 static mdm_rc log_in_again(mdm_err_t *err, const char *why)
 {
@@ -159,7 +159,7 @@ mdm_rc mdm_account_admit(mdm_store_t *store, mdm_str_t token,
     return MDM_OK;
 }
 
-/* ---- changing ------------------------------------------------------------ */
+/* ---- changing ----------------------------------------------------------- */
 
 static mdm_rc bind_token(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
@@ -219,7 +219,7 @@ mdm_rc mdm_account_revoke(mdm_store_t *store, int64_t tid, mdm_str_t account,
     return rc;
 }
 
-/* ---- introductions -------------------------------------------------------- */
+/* ---- introductions ------------------------------------------------------ */
 
 static mdm_rc put(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {

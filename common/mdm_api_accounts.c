@@ -23,7 +23,7 @@ static void put(json_t *json, const char *name, mdm_str_t text)
     json_object_set_new(json, name, mdm_api_string(text));
 }
 
-/* ---- tokens --------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------- */
 
 static mdm_rc read_tokens(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
@@ -148,7 +148,7 @@ mdm_rc mdm_api_token_revoke_account(mdm_api_call_t *call, mdm_err_t *err)
     return rc == MDM_OK ? revoke(call, 0, account, err) : rc;
 }
 
-/* ---- introductions -------------------------------------------------------- */
+/* ---- introductions ------------------------------------------------------ */
 
 static mdm_rc read_introductions(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {

@@ -21,7 +21,7 @@ static mdm_str_t value_of(const char *arg, const char *name)
     return mdm_str_is(mdm_str_split(&value, '='), name) ? value : MDM_STR_NONE;
 }
 
-/* ---- ways ---------------------------------------------------------------- */
+/* ---- ways --------------------------------------------------------------- */
 
 const char *mdm_config_flow_name(mdm_flow_t flow)
 {
@@ -73,7 +73,7 @@ static mdm_rc set_flows(mdm_config_t *c, int argc, const char *const *argv,
     return MDM_OK;
 }
 
-/* ---- devices -------------------------------------------------------------- */
+/* ---- devices ------------------------------------------------------------ */
 
 static mdm_rc set_origin(mdm_config_t *c, const char *arg, mdm_err_t *err)
 {
@@ -194,7 +194,7 @@ static mdm_rc set_serials(mdm_config_t *c, const char *arg, mdm_err_t *err)
     return rc;
 }
 
-/* ---- log-ins --------------------------------------------------------------- */
+/* ---- log-ins ------------------------------------------------------------ */
 
 /* "https://..." or "/path": text that can stand in a header and in JSON. */
 static bool is_url(const char *arg)
@@ -256,7 +256,7 @@ static mdm_rc set_token_life(mdm_config_t *c, int argc,
                : rc;
 }
 
-/* ---- service discovery ------------------------------------------------------ */
+/* ---- service discovery -------------------------------------------------- */
 
 static mdm_rc set_discovery(mdm_config_t *c, int argc,
                             const char *const *argv, mdm_err_t *err)
@@ -323,7 +323,7 @@ mdm_rc mdm_config_apply_enrollment(mdm_config_t *c, mdm_directive_id_t id,
     }
 }
 
-/* ---- across directives ------------------------------------------------------ */
+/* ---- across directives -------------------------------------------------- */
 
 static void warn(const mdm_log_t *log, const char *text)
 {

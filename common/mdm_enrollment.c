@@ -6,7 +6,7 @@
 
 #include "mdm_str.h"
 
-/* ---- ways ----------------------------------------------------------------- */
+/* ---- ways --------------------------------------------------------------- */
 
 /* A device introduces itself and gets its profile. */
 static mdm_rc by_device(mdm_enrollment_call_t *call, mdm_err_t *err)
@@ -35,7 +35,7 @@ static mdm_rc by_account(mdm_enrollment_call_t *call, mdm_err_t *err)
     return rc == MDM_OK && !answered ? mdm_enrollment_profile(call, err) : rc;
 }
 
-/* ---- choice --------------------------------------------------------------- */
+/* ---- choice ------------------------------------------------------------- */
 
 typedef mdm_rc flow_fn(mdm_enrollment_call_t *call, mdm_err_t *err);
 

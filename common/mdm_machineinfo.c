@@ -221,7 +221,7 @@ mdm_rc mdm_machineinfo_read_header(mdm_str_t value, mdm_arena_t *arena,
                                 info_r, err);
 }
 
-/* ---- families and versions ------------------------------------------------ */
+/* ---- families and versions ---------------------------------------------- */
 
 /* Those that stand in front of products; every other Mac has its name
  * somewhere in it ("Mac14,7", "MacBookPro18,1", "iMac21,1", "VirtualMac2,1").

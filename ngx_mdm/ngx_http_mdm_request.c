@@ -312,31 +312,21 @@ static ngx_int_t ngx_http_mdm_take_variable(ngx_http_request_t *r,
 }
 
 /* The other end of the connection, whatever ngx_http_realip has made of the
- * client's address; without that module the two are the same. */
-static ngx_int_t ngx_http_mdm_take_neighbor(ngx_http_request_t *r,
-                                            mdm_str_t *neighbor)
+ * client's address (without that module the two are the same), and who has
+ * logged in. */
+static ngx_int_t ngx_http_mdm_take_variables(ngx_http_request_t *r,
+                                             mdm_request_t *in)
 {
-    *neighbor = ngx_http_mdm_str(&r->connection->addr_text);
-    if (ngx_http_mdm_take_variable(r, "realip_remote_addr", neighbor)
-        != NGX_OK) {
+    const char *user = mdm_config_user_variable(in->location);
+
+    in->neighbor = in->peer;
+    if (user == NULL) {
+        in->remote_user = ngx_http_mdm_str(&r->headers_in.user);
+    } else if (ngx_http_mdm_take_variable(r, user, &in->remote_user)
+               != NGX_OK) {
         return NGX_ERROR;
     }
-    if (neighbor->n > 5 && ngx_strncmp(neighbor->s, "unix:", 5) == 0) {
-        neighbor->n = 5; /* the client's socket happens to have a name */
-    }
-    return NGX_OK;
-}
-
-static ngx_int_t ngx_http_mdm_take_user(ngx_http_request_t *r,
-                                        mdm_request_t *in)
-{
-    const char *name = mdm_config_user_variable(in->location);
-
-    if (name != NULL) {
-        return ngx_http_mdm_take_variable(r, name, &in->remote_user);
-    }
-    in->remote_user = ngx_http_mdm_str(&r->headers_in.user);
-    return NGX_OK;
+    return ngx_http_mdm_take_variable(r, "realip_remote_addr", &in->neighbor);
 }
 
 /* Whatever nginx made of the certificate: the core judges it. */
@@ -385,8 +375,7 @@ static ngx_int_t ngx_http_mdm_take_request(ngx_http_request_t *r,
     job->in.peer = ngx_http_mdm_str(&r->connection->addr_text);
     ngx_http_mdm_take_certificate(r, job);
     if (ngx_http_mdm_take_headers(r, &job->in) != NGX_OK
-        || ngx_http_mdm_take_neighbor(r, &job->in.neighbor) != NGX_OK
-        || ngx_http_mdm_take_user(r, &job->in) != NGX_OK) {
+        || ngx_http_mdm_take_variables(r, &job->in) != NGX_OK) {
         return NGX_ERROR;
     }
     return ngx_http_mdm_take_body(r, job);

@@ -215,7 +215,7 @@ static void test_blocked(void **state)
     assert_int_equal(tid, 0);
 }
 
-/* ---- introductions -------------------------------------------------------- */
+/* ---- introductions ------------------------------------------------------- */
 
 static void introduce(world_t *w, const char *serial, bool verified,
                       const char *answer)
