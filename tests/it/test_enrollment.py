@@ -672,3 +672,78 @@ def test_life_of_tokens(own_server, pki, log):
     challenge_of(device.idle(), server)
     device.close()
     transport.close()
+
+
+# ---- samples --------------------------------------------------------------------
+
+SAMPLES = os.path.join(os.path.dirname(__file__), "..", "..", "docs",
+                       "samples")
+
+
+@pytest.fixture
+def sample(kind, own_server, factory):
+    """A server with the sample's locations."""
+    with open(os.path.join(SAMPLES, f"{kind}-enrollment.conf"),
+              encoding="utf-8") as f:
+        text = f.read()
+    server = own_server(endpoints={"/mdm": "mdm", "/mdmapi/": "api"},
+                        start=False)
+    loads = [line for line in host_lines(server) if line[0] == "http"]
+    with open(server.path("serials"), "w", encoding="ascii") as f:
+        f.write("ZX0TESTQ7L\n")
+    for old, new in (("/etc/mdm/apple.pem", factory.ca_file),
+                     ("/etc/mdm/htpasswd", password_file(server)),
+                     ("/etc/mdm/serials", server.path("serials"))):
+        assert old in text
+        text = text.replace(old, new)
+    server.raw += [*loads, ("server", text)]
+    return server.start()
+
+
+def test_sample(sample, factory, log):
+    log.expect(*WORDS)
+    client = Transport(sample)
+    for path in ("/enroll", "/ota", "/login"):
+        assert client.request("GET", path).status == 401, path
+    assert client.request("GET", "/enroll",
+                          headers=basic(ANNA)).status == 200
+    # the server's log-in is for GET alone: the device's answer to POST is
+    # one of ours
+    assert post(client, "/ota?ota", b"x").status == 400
+    message = factory.sign([factory.device()], machine_info())
+    assert post(client, "/ade", message).status == 200
+    challenge_of(post(client, "/byod", message), sample)
+    token = log_in(client, "bert")
+    assert tokens_of(sample, "bert@example.com")
+    assert post(client, "/adde", message, **bearer(token)).status == 200
+    assert json.loads(discover(client, **{"model-family": "iPhone"}).body)[
+        "Servers"][0]["BaseURL"].endswith("/byod")
+    client.close()
+
+
+def test_either_of_two_rules(own_server, kind, pki, log):
+    """Where the host lets in by address or by password, a name that comes
+    without a checked password is nobody's."""
+    server = own_server(endpoints={"/mdmapi/": "api", LOGIN: "enroll"},
+                        start=False)
+    server.settings += [(LOGIN, "ENROLLMENT_FLOW", "login")]
+    server.raw += [line for line in host_lines(server)
+                   if line[0] in ("http", "server")
+                   or (line[0] == LOGIN and "Require" not in line[1])]
+    server.raw += [(LOGIN, text) for text in (
+        ["satisfy any;", "allow 127.0.0.1;", "deny all;"]
+        if kind == "nginx" else
+        ["<RequireAny>\nRequire ip 127.0.0.1\nRequire valid-user\n"
+         "</RequireAny>"])]
+    if kind == "apache":
+        server.raw.append(
+            ("http", f"LoadModule authz_host_module {MODULES}/"
+             "mod_authz_host.so"))
+    server.start()
+    log.expect(*WORDS)
+    client = Transport(server)
+    for headers in (basic(ANNA, "wrong"), basic(ANNA), {}):
+        reply = client.request("GET", LOGIN, headers=headers)
+        assert reply.status == 403, reply
+        assert "location" not in reply.headers
+    client.close()

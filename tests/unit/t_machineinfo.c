@@ -118,6 +118,7 @@ static mdm_str_t whole(world_t *w, const testcert_t *signer, mdm_str_t body,
                              content, (const unsigned char *)body.s,
                              (int)body.n),
                          1);
+        ASN1_OCTET_STRING_free(*CMS_get0_content(cms));
         *CMS_get0_content(cms) = content;
     }
     BIO_free(bio);
