@@ -12,7 +12,7 @@
 #include "mdm_err.h"
 #include "mdm_store.h"
 
-#define MDM_SCHEMA_VERSION 3
+#define MDM_SCHEMA_VERSION 4
 
 /* Every statement of the program; text in mdm_sql.c. */
 typedef enum mdm_stmt {
@@ -103,6 +103,21 @@ typedef enum mdm_stmt {
     MDM_SQL_LEASE_GET,
     MDM_SQL_LEASE_TAKE,
     MDM_SQL_LEASE_DROP,
+    MDM_SQL_CHALLENGE_ADD,
+    MDM_SQL_CHALLENGE_GET,
+    MDM_SQL_CHALLENGE_DROP,
+    MDM_SQL_CHALLENGE_PRUNE,
+    MDM_SQL_AUTHORITY_ADD,
+    MDM_SQL_AUTHORITY_LIST,
+    MDM_SQL_AUTHORITY_IN_STATE,
+    MDM_SQL_AUTHORITY_MOVE,
+    MDM_SQL_ISSUED_ADD,
+    MDM_SQL_ISSUED_GET,
+    MDM_SQL_ISSUED_OF,
+    MDM_SQL_ISSUED_SERIAL,
+    MDM_SQL_ISSUED_LIST,
+    MDM_SQL_ISSUED_REVOKE,
+    MDM_SQL_ISSUED_PRUNE,
 /* Four for each sealed column, always in this order: look for values under
  * another key, get one, put the new one in its place, how many rows. */
 #define MDM_SEALED(id, table, key, kind, column, where, row)                  \
