@@ -46,7 +46,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " i.is_current, " PUSH_PENDING ","
         " (SELECT qid FROM queue WHERE eid = e.eid AND " DELIVERABLE
         "  ORDER BY priority DESC, qid LIMIT 1), e.topic, i.renewal,"
-        " d.blocked_at FROM enrollment e"
+        " d.blocked_at, EXISTS (SELECT 1 FROM issued WHERE fingerprint = ?3"
+        " AND revoked_at > 0) FROM enrollment e"
         " JOIN enrollment d ON d.eid = e.device_eid"
         " LEFT JOIN identity i ON i.fingerprint = ?3"
         " LEFT JOIN push p ON p.eid = e.eid WHERE e.id = ?1",
@@ -408,6 +409,56 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " OR lease.expires > 2 * ?4 - ?3",
     [MDM_SQL_LEASE_DROP] =
         "UPDATE lease SET expires = 0 WHERE name = ?1 AND holder = ?2",
+    [MDM_SQL_CHALLENGE_ADD] =
+        "INSERT INTO challenge (hash, purpose, device_id, serial_number,"
+        " common_name, created_at, expires_at)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [MDM_SQL_CHALLENGE_GET] =
+        "SELECT purpose, device_id, serial_number, common_name, expires_at"
+        " FROM challenge WHERE hash = ?1",
+    [MDM_SQL_CHALLENGE_DROP] = "DELETE FROM challenge WHERE hash = ?1",
+    [MDM_SQL_CHALLENGE_PRUNE] =
+        "DELETE FROM challenge WHERE hash IN (SELECT hash FROM challenge"
+        " WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
+    [MDM_SQL_AUTHORITY_ADD] =
+        "INSERT INTO authority (fingerprint, state, certificate, key_s,"
+        " not_after, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+        " ON CONFLICT DO NOTHING",
+    /* A former one counts as long as somebody has an identity of it. */
+    [MDM_SQL_AUTHORITY_LIST] =
+        "SELECT fingerprint, state, certificate, key_s, not_after,"
+        " created_at, used FROM (SELECT a.*, EXISTS (SELECT 1 FROM issued i"
+        " WHERE i.authority = a.fingerprint AND i.not_after > ?1) AS used"
+        " FROM authority a) x WHERE state < 2 OR (used AND not_after > ?1)"
+        " ORDER BY CASE state WHEN 1 THEN 0 WHEN 0 THEN 1 ELSE 2 END,"
+        " created_at DESC LIMIT ?2",
+    [MDM_SQL_AUTHORITY_IN_STATE] =
+        "SELECT fingerprint FROM authority WHERE state = ?1",
+    [MDM_SQL_AUTHORITY_MOVE] =
+        "UPDATE authority SET state = ?2 WHERE state = ?1",
+    [MDM_SQL_ISSUED_ADD] =
+        "INSERT INTO issued (serial, fingerprint, request, asked, authority,"
+        " subject, device_id, serial_number, certificate, issued_at,"
+        " not_after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+#define ISSUED_ROWS                                                           \
+    "SELECT i.number, i.serial, i.fingerprint, i.request, i.asked,"           \
+    " i.authority, i.subject, i.device_id, i.serial_number, i.certificate,"   \
+    " i.issued_at, i.not_after, i.revoked_at, e.id, b.is_current,"            \
+    " e.blocked_at FROM issued i"                                             \
+    " LEFT JOIN identity b ON b.fingerprint = i.fingerprint"                  \
+    " LEFT JOIN enrollment e ON e.eid = b.device_eid"
+    [MDM_SQL_ISSUED_GET] = ISSUED_ROWS " WHERE i.fingerprint = ?1",
+    [MDM_SQL_ISSUED_OF] =
+        ISSUED_ROWS " WHERE i.request = ?1 ORDER BY i.number DESC LIMIT 1",
+    [MDM_SQL_ISSUED_SERIAL] = ISSUED_ROWS " WHERE i.serial = ?1",
+    [MDM_SQL_ISSUED_LIST] =
+        ISSUED_ROWS " WHERE i.number > ?1 ORDER BY i.number LIMIT ?2",
+    [MDM_SQL_ISSUED_REVOKE] =
+        "UPDATE issued SET revoked_at = ?2"
+        " WHERE number = ?1 AND revoked_at = 0",
+    [MDM_SQL_ISSUED_PRUNE] =
+        "DELETE FROM issued WHERE number IN (SELECT number FROM issued"
+        " WHERE not_after < ?1 ORDER BY not_after LIMIT ?2)",
 #define TOKEN_COLUMNS                                                         \
     "t.tid, t.kind, t.account, t.device_eid, t.created_at, t.expires_at,"     \
     " t.used_at, t.revoked_at, e.id FROM account_token t"                     \

@@ -98,6 +98,31 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     "ALTER TABLE pushcert ADD COLUMN accepted_at BIGINT;"
     "ALTER TABLE pushcert ADD COLUMN suspended_at BIGINT NOT NULL DEFAULT 0;",
     /* Version 4. */
+    /* challenge: the right to one certificate, by the SHA-256 of its text.
+     * authority: 0 next, 1 current, 2 former.  issued: what authorities,
+     * these or one from files, have signed; request: SHA-256 of who asked
+     * and in which transaction. */
+    "CREATE TABLE challenge ("
+    " hash BLOB PRIMARY KEY, purpose INTEGER NOT NULL, device_id TEXT,"
+    " serial_number TEXT, common_name TEXT, created_at BIGINT NOT NULL,"
+    " expires_at BIGINT NOT NULL);"
+    "CREATE INDEX challenge_expires ON challenge(expires_at);"
+    "CREATE TABLE authority ("
+    " fingerprint TEXT PRIMARY KEY, state INTEGER NOT NULL,"
+    " certificate BLOB NOT NULL, key_s BLOB NOT NULL,"
+    " not_after BIGINT NOT NULL, created_at BIGINT NOT NULL);"
+    "CREATE UNIQUE INDEX authority_one ON authority(state) WHERE state < 2;"
+    "CREATE INDEX authority_state ON authority(state);"
+    "CREATE TABLE issued ("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT, serial BLOB NOT NULL UNIQUE,"
+    " fingerprint BLOB NOT NULL UNIQUE, request BLOB NOT NULL,"
+    " asked BLOB NOT NULL, authority TEXT NOT NULL, subject TEXT NOT NULL,"
+    " device_id TEXT, serial_number TEXT, certificate BLOB NOT NULL,"
+    " issued_at BIGINT NOT NULL, not_after BIGINT NOT NULL,"
+    " revoked_at BIGINT NOT NULL DEFAULT 0);"
+    "CREATE INDEX issued_request ON issued(request, number);"
+    "CREATE INDEX issued_authority ON issued(authority, not_after);"
+    "CREATE INDEX issued_end ON issued(not_after);"
     /* What comes before an enrolment.  account_token: a log-in (kind 1) or
      * the right to go on over the air (2), by its SHA-256; device_eid: which
      * device was enrolled with it.  introduction: what a device said of
