@@ -206,6 +206,18 @@ mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
     return rc;
 }
 
+mdm_rc mdm_auth_identity(const mdm_request_t *request,
+                         const mdm_shown_t *shown,
+                         mdm_identity_t *identity_r, mdm_err_t *err)
+{
+    const mdm_trust_t *trust = request->server->device_trust;
+
+    return trust != NULL
+               ? mdm_trust_verify(trust, shown, mdm_wall_us(NULL), identity_r,
+                                  err)
+               : mdm_err_set(err, MDM_EDENIED, 0, "nobody is trusted");
+}
+
 /* ---- API ----------------------------------------------------------------- */
 
 mdm_str_t mdm_auth_bearer(mdm_str_t authorization)

@@ -21,6 +21,13 @@ mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
                        mdm_speaker_t *speaker_r, mdm_arena_t *arena,
                        mdm_err_t *err) MDM_USE_RESULT;
 
+/* Is this a device identity that is trusted for devices now?  As
+ * mdm_trust_verify(); MDM_EDENIED where nobody is trusted. */
+mdm_rc mdm_auth_identity(const mdm_request_t *request,
+                         const mdm_shown_t *shown,
+                         mdm_identity_t *identity_r, mdm_err_t *err)
+    MDM_USE_RESULT;
+
 /* Did somebody who is no trusted proxy send the header with a certificate?
  * It was taken as not sent, but is worth a line in the log. */
 bool mdm_auth_header_ignored(const mdm_request_t *request);

@@ -15,7 +15,7 @@ static mdm_rc by_device(mdm_enrollment_call_t *call, mdm_err_t *err)
     mdm_rc rc = mdm_enrollment_read(call, err);
 
     if (rc == MDM_OK) {
-        rc = mdm_enrollment_judge(call, &answered, err);
+        rc = mdm_enrollment_judge(call, "profile", &answered, err);
     }
     return rc == MDM_OK && !answered ? mdm_enrollment_profile(call, err) : rc;
 }
@@ -30,7 +30,7 @@ static mdm_rc by_account(mdm_enrollment_call_t *call, mdm_err_t *err)
         rc = mdm_enrollment_authorize(call, &answered, err);
     }
     if (rc == MDM_OK && !answered) {
-        rc = mdm_enrollment_judge(call, &answered, err);
+        rc = mdm_enrollment_judge(call, "profile", &answered, err);
     }
     return rc == MDM_OK && !answered ? mdm_enrollment_profile(call, err) : rc;
 }

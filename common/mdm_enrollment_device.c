@@ -29,8 +29,27 @@ static mdm_rc read_body(mdm_enrollment_call_t *call, mdm_err_t *err)
                : rc;
 }
 
-/* Does its maker vouch for it, and need he? */
-static mdm_rc vouch(mdm_enrollment_call_t *call, mdm_err_t *err)
+/* Such faults have a line of their own. */
+static mdm_rc noted(mdm_rc rc, mdm_err_t *err)
+{
+    if (rc != MDM_OK && !mdm_http_is_ours(rc)) {
+        err->id = MDM_MSG_INTRODUCTION_REFUSED;
+    }
+    return rc;
+}
+
+mdm_rc mdm_enrollment_read_message(mdm_enrollment_call_t *call,
+                                   mdm_err_t *err)
+{
+    return noted(mdm_str_is(call->request->method, "POST")
+                     ? read_body(call, err)
+                     : mdm_machineinfo_read_header(
+                           call->request->device_info, call->arena,
+                           &call->info, err),
+                 err);
+}
+
+mdm_rc mdm_enrollment_vouch(mdm_enrollment_call_t *call, mdm_err_t *err)
 {
     const mdm_trust_t *origin = call->request->server->origin_trust;
     mdm_rc rc;
@@ -43,24 +62,14 @@ static mdm_rc vouch(mdm_enrollment_call_t *call, mdm_err_t *err)
     call->verified = rc == MDM_OK;
     return rc == MDM_EDENIED && call->request->location->accept_unverified
                ? MDM_OK
-               : rc;
+               : noted(rc, err);
 }
 
 mdm_rc mdm_enrollment_read(mdm_enrollment_call_t *call, mdm_err_t *err)
 {
-    mdm_rc rc;
+    mdm_rc rc = mdm_enrollment_read_message(call, err);
 
-    rc = mdm_str_is(call->request->method, "POST")
-             ? read_body(call, err)
-             : mdm_machineinfo_read_header(call->request->device_info,
-                                           call->arena, &call->info, err);
-    if (rc == MDM_OK) {
-        rc = vouch(call, err);
-    }
-    if (rc != MDM_OK && !mdm_http_is_ours(rc)) {
-        err->id = MDM_MSG_INTRODUCTION_REFUSED;
-    }
-    return rc;
+    return rc == MDM_OK ? mdm_enrollment_vouch(call, err) : rc;
 }
 
 /* ---- judging ------------------------------------------------------------- */
@@ -171,10 +180,10 @@ static void note(const mdm_enrollment_call_t *call, const char *answer)
                 answer);
 }
 
-mdm_rc mdm_enrollment_judge(mdm_enrollment_call_t *call, bool *answered_r,
-                            mdm_err_t *err)
+mdm_rc mdm_enrollment_judge(mdm_enrollment_call_t *call, const char *gets,
+                            bool *answered_r, mdm_err_t *err)
 {
-    const char *answer = "profile";
+    const char *answer = gets;
     mdm_rc rc = refuse(call, &answer, err);
 
     *answered_r = rc == MDM_OK && call->response->status != 0;
