@@ -674,6 +674,79 @@ def test_life_of_tokens(own_server, pki, log):
     transport.close()
 
 
+# ---- over the air -----------------------------------------------------------------
+
+def ota_begin(client, path="/ota"):
+    """The first step; gives (where to post, challenge)."""
+    reply = client.request("GET", path)
+    assert reply.status == 200, reply
+    assert reply.headers["content-type"] == PROFILE
+    profile = reply.plist
+    assert profile["PayloadType"] == "Profile Service"
+    content = profile["PayloadContent"]
+    assert {"UDID", "SERIAL", "PRODUCT", "VERSION"} <= set(
+        content["DeviceAttributes"])
+    url = urllib.parse.urlsplit(content["URL"])
+    assert url.scheme == "https" and url.path == path
+    return f"{url.path}?{url.query}", content["Challenge"]
+
+
+def ota_info(challenge, **more):
+    return machine_info(LANGUAGE=None, OS_VERSION=None,
+                        MDM_CAN_REQUEST_SOFTWARE_UPDATE=None,
+                        DEVICE_NAME="Anna\u2019s iPhone",
+                        CHALLENGE=challenge, **more)
+
+
+def payload_types(profile):
+    return [p["PayloadType"] for p in profile["PayloadContent"]]
+
+
+def test_over_the_air(world, client, factory, pki):
+    where, challenge = ota_begin(client)
+    info = ota_info(challenge, UDID="OTA-1")
+    reply = post(client, where, factory.sign([factory.device()], info))
+    assert reply.status == 200, reply
+    assert payload_types(reply.plist) == ["com.apple.security.scep"]
+    reply = post(client, where, factory.sign([pki.device(key_kind="rsa")],
+                                             info, intermediate=False))
+    assert reply.status == 200, reply
+    assert "com.apple.mdm" in payload_types(reply.plist)
+    [seen] = newest(world.server, "OTA-1")
+    assert seen["flow"] == "ota" and seen["count"] == 2
+    assert seen["answer"] == "profile"
+
+
+def test_over_the_air_refused(world, client, factory, pki):
+    where, challenge = ota_begin(client)
+    for wrong in ("x", None, challenge[:-1], challenge + "0"):
+        message = factory.sign([factory.device()], ota_info(wrong))
+        assert post(client, where, message).status == 403, wrong
+    message = factory.sign([factory.self_made()], ota_info(challenge))
+    assert post(client, where, message).status == 403
+    message = factory.sign([pki.device(ca=pki.other_ca)],
+                           ota_info(challenge), intermediate=False)
+    assert post(client, where, message).status == 403
+    message = factory.sign([pki.device(days=(-9, -1))], ota_info(challenge),
+                           intermediate=False)
+    assert post(client, where, message).status == 403
+    # a log-in is no challenge, and the other way round
+    message = factory.sign([factory.device()], ota_info(log_in(client)))
+    assert post(client, where, message).status == 403
+    challenge_of(post(client, "/byod", byod_message(factory),
+                      **bearer(challenge)), world.server)
+
+
+def test_over_the_air_is_not_for_enrolled_devices(world, client, factory,
+                                                  phone):
+    device = phone(None)
+    device.enroll()
+    where, challenge = ota_begin(client)
+    message = factory.sign([device.identity], ota_info(challenge),
+                           intermediate=False)
+    assert post(client, where, message).status == 403
+
+
 # ---- samples --------------------------------------------------------------------
 
 SAMPLES = os.path.join(os.path.dirname(__file__), "..", "..", "docs",
