@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mdm_machineinfo.h"
 #include "mdm_pushcert.h"
 #include "mdm_store.h"
 #include "mdm_str.h"
@@ -329,9 +330,14 @@ const char *mdm_config_user_variable(const mdm_config_t *location)
     return location->user_variable;
 }
 
+/* Strangers may come to the ways into management: they are not waited for
+ * longer than what they have to say. */
 uint64_t mdm_config_body_max(const mdm_config_t *location)
 {
-    return location->plist_limits.size;
+    return location->role == MDM_ROLE_ENROLL ||
+                   location->role == MDM_ROLE_WELLKNOWN
+               ? MDM_MACHINEINFO_MAX
+               : location->plist_limits.size;
 }
 
 static const char *role_name(mdm_role_t role)

@@ -131,6 +131,7 @@ typedef enum mdm_stmt {
     MDM_SQL_ACCOUNT_TOKEN_PRUNE,
     MDM_SQL_INTRODUCTION_PUT,
     MDM_SQL_INTRODUCTION_PRUNE,
+    MDM_SQL_INTRODUCTION_CROWD,
     MDM_SQL_INTRODUCTION_LIST,
 /* Four for each sealed column, always in this order: look for values under
  * another key, get one, put the new one in its place, how many rows. */

@@ -145,7 +145,9 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     " account TEXT, serial TEXT, udid TEXT, product TEXT, os_version TEXT,"
     " build TEXT, language TEXT, peer TEXT, first_at BIGINT NOT NULL,"
     " last_at BIGINT NOT NULL, count BIGINT NOT NULL DEFAULT 1);"
-    "CREATE INDEX introduction_last ON introduction(last_at);",
+    "CREATE INDEX introduction_last ON introduction(last_at);"
+    "CREATE INDEX introduction_claims ON introduction(last_at)"
+    " WHERE verified = 0;",
 };
 
 static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)

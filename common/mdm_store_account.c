@@ -152,6 +152,10 @@ mdm_rc mdm_store_introduction_put(mdm_tx_t *tx, const mdm_introduction_t *row,
     mdm_rc rc = mdm_sql_run(tx, MDM_SQL_INTRODUCTION_PRUNE, NULL, err, "i",
                             before_us);
 
+    if (rc == MDM_OK && !row->verified) {
+        rc = mdm_sql_run(tx, MDM_SQL_INTRODUCTION_CROWD, NULL, err, "i",
+                         (int64_t)MDM_CLAIMS_MAX);
+    }
     return rc == MDM_OK
                ? mdm_sql_run(tx, MDM_SQL_INTRODUCTION_PUT, NULL, err,
                              "tittttttttttii", row->key,

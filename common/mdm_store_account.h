@@ -89,7 +89,9 @@ typedef struct mdm_introduction {
 } mdm_introduction_t;
 
 /* Adds it, or replaces the one of the same key, and forgets those that have
- * not come since before_us. */
+ * not come since before_us, and of those that are not verified all but about
+ * the latest MDM_CLAIMS_MAX. */
+#define MDM_CLAIMS_MAX 10000
 mdm_rc mdm_store_introduction_put(mdm_tx_t *tx, const mdm_introduction_t *row,
                                   int64_t before_us, mdm_err_t *err);
 /* Behind the number `after`. */

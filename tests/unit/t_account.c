@@ -250,13 +250,35 @@ static void test_introductions(void **state)
     assert_int_equal(db_int(w, "SELECT COUNT(*) FROM introduction"), 1);
 }
 
+/* Anybody may claim: what is kept of that has an end. */
+static void test_crowd(void **state)
+{
+    world_t *w = *state;
+
+    introduce(w, "A", true, "profile");
+    db_run(w, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
+              " WHERE i < 10050) INSERT INTO introduction (name, verified,"
+              " flow, answer, first_at, last_at) SELECT 'claim' || i, 0, '',"
+              " '', i, 1000000000000000 * 2 + i FROM n");
+    introduce(w, "B", false, "profile");
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM introduction"
+                               " WHERE verified = 0 AND name <> 'x'"),
+                     MDM_CLAIMS_MAX + 2);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM introduction"
+                               " WHERE verified = 1"),
+                     1);
+    assert_int_equal(db_int(w, "SELECT COUNT(*) FROM introduction"
+                               " WHERE name = 'claim1'"),
+                     0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         world_test(test_issue),   world_test(test_end),
         world_test(test_revoke),  world_test(test_device),
         world_test(test_twice),   world_test(test_blocked),
-        world_test(test_introductions),
+        world_test(test_introductions), world_test(test_crowd),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,6 @@ static void test_defaults(void **state)
 {
     mdm_config_t *l = mdm_config_new(MDM_SCOPE_LOCATION, "/e", NULL);
 
-    (void)state;
     assert_int_equal(l->flows, MDM_FLOW_DOWNLOAD | MDM_FLOW_DEVICE);
     assert_false(l->accept_unverified);
     assert_null(l->serials);
@@ -51,6 +50,8 @@ static void test_defaults(void **state)
     assert_true(l->token_first_us == 3600 * MDM_SEC);
     assert_true(l->token_life_us == 0);
     assert_null(l->discovery);
+    assert_int_equal(set(*state, l, MDM_DIRECTIVE_ENDPOINT, "enroll"), MDM_OK);
+    assert_int_equal(mdm_config_body_max(l), 64 * 1024);
     assert_string_equal(mdm_config_flow_name(MDM_FLOW_LOGIN), "login");
     assert_null(mdm_config_flow_name((mdm_flow_t)64));
     mdm_config_free(&l);
