@@ -171,19 +171,29 @@ static mdm_rc join(const mdm_request_t *request, proofs_t *proofs,
     return MDM_OK;
 }
 
-mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
-                       mdm_speaker_t *speaker_r, mdm_arena_t *arena,
-                       mdm_err_t *err)
+mdm_rc mdm_auth_identity(const mdm_proof_t *proof, const mdm_shown_t *shown,
+                         mdm_identity_t *identity_r, mdm_err_t *err)
 {
-    const mdm_trust_t *trust = request->server->device_trust;
+    const mdm_trust_t *trust = proof->request->server->device_trust;
+    int64_t now = mdm_wall_us(NULL);
+
+    if (proof->ca != NULL) {
+        return mdm_ca_verify(proof->ca, trust, shown, now, identity_r, err);
+    }
+    return trust != NULL
+               ? mdm_trust_verify(trust, shown, now, identity_r, err)
+               : mdm_err_set(err, MDM_EINTERNAL, MDM_MSG_INTERNAL,
+                             "no device certificate authority is configured");
+}
+
+mdm_rc mdm_auth_device(const mdm_proof_t *proof, mdm_speaker_t *speaker_r,
+                       mdm_arena_t *arena, mdm_err_t *err)
+{
+    const mdm_request_t *request = proof->request;
     proofs_t proofs = {.cms = NULL};
     mdm_rc rc;
 
     speaker_r->cert = MDM_STR_NONE;
-    if (trust == NULL) {
-        return mdm_err_set(err, MDM_EINTERNAL, MDM_MSG_INTERNAL,
-                           "no device certificate authority is configured");
-    }
     rc = read_held(request, arena, &proofs.held, err);
     if (rc == MDM_OK) {
         rc = read_signature(request, arena, &proofs, err);
@@ -192,30 +202,17 @@ mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
         rc = join(request, &proofs, err);
     }
     if (rc == MDM_OK) {
-        rc = mdm_trust_verify(trust, &proofs.held, mdm_wall_us(NULL),
-                              &speaker_r->identity, err);
+        rc = mdm_auth_identity(proof, &proofs.held, &speaker_r->identity, err);
     }
     /* Last, so that a stranger cannot make us hash large bodies. */
     if (rc == MDM_OK && proofs.cms != NULL) {
-        rc = as_identity(mdm_cms_verify(proofs.cms, body, err), err);
+        rc = as_identity(mdm_cms_verify(proofs.cms, proof->body, err), err);
     }
     mdm_cms_close(&proofs.cms);
     if (rc == MDM_OK) {
         speaker_r->cert = proofs.held.cert;
     }
     return rc;
-}
-
-mdm_rc mdm_auth_identity(const mdm_request_t *request,
-                         const mdm_shown_t *shown,
-                         mdm_identity_t *identity_r, mdm_err_t *err)
-{
-    const mdm_trust_t *trust = request->server->device_trust;
-
-    return trust != NULL
-               ? mdm_trust_verify(trust, shown, mdm_wall_us(NULL), identity_r,
-                                  err)
-               : mdm_err_set(err, MDM_EDENIED, 0, "nobody is trusted");
 }
 
 /* ---- API ----------------------------------------------------------------- */

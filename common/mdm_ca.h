@@ -38,13 +38,16 @@ void mdm_ca_free(mdm_ca_t **ca);
 mdm_rc mdm_ca_certificates(mdm_ca_t *ca, mdm_arena_t *arena, mdm_str_t *certs,
                            size_t *n_r, mdm_err_t *err) MDM_USE_RESULT;
 
-/* The current authority, made when there is none yet; give it back with
- * mdm_authority_release().  Errors as above. */
-mdm_rc mdm_ca_current(mdm_ca_t *ca, mdm_authority_t **authority_r,
-                      mdm_err_t *err) MDM_USE_RESULT;
-/* The current authority or another one that is not over, by the fingerprint
- * in hex; NULL: there is none.  Give it back as well. */
-mdm_authority_t *mdm_ca_find(mdm_ca_t *ca, mdm_str_t fingerprint);
+/* All authorities, the current one first, which is made when there is none
+ * yet.  Errors as above.  Give them back with mdm_ca_let_go(). */
+typedef struct mdm_ca_hold {
+    mdm_authority_t *all[MDM_CA_MAX];
+    size_t n;
+} mdm_ca_hold_t;
+
+mdm_rc mdm_ca_hold(mdm_ca_t *ca, mdm_ca_hold_t *hold_r, mdm_err_t *err)
+    MDM_USE_RESULT;
+void mdm_ca_let_go(mdm_ca_hold_t *hold);
 
 /* Verifies a device's certificate as mdm_trust_verify() does, against
  * `trust` (NULL: none are configured) and against all authorities here.  No

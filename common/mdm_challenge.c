@@ -7,10 +7,10 @@
 
 #include <openssl/rand.h>
 
+#include "mdm_log.h"
 #include "mdm_str.h"
+#include "mdm_x509_ca.h"
 
-/* The longest common name that certificates may hold (X.520). */
-#define NAME_MAX_BYTES 64
 #define RANDOM_LEN (MDM_CHALLENGE_LEN * 5 / 8)
 /* With every new one go some whose time is over. */
 #define PRUNE 50
@@ -51,13 +51,13 @@ static mdm_rc check(mdm_tx_t *tx, const mdm_challenge_t *what, mdm_err_t *err)
     mdm_rc rc;
 
     if (!is_text(what->device_id, MDM_ID_PART_MAX) ||
-        !is_text(what->serial_number, NAME_MAX_BYTES) ||
-        !is_text(what->common_name, NAME_MAX_BYTES)) {
+        !is_text(what->serial_number, MDM_COMMON_NAME_MAX) ||
+        !is_text(what->common_name, MDM_COMMON_NAME_MAX)) {
         return mdm_err_set(err, MDM_EINVAL, 0,
                            "what a challenge is for must be printable ASCII: "
                            "an id of at most %d bytes, serial number and "
                            "common name of at most %d",
-                           MDM_ID_PART_MAX, NAME_MAX_BYTES);
+                           MDM_ID_PART_MAX, MDM_COMMON_NAME_MAX);
     }
     if (what->purpose != MDM_CHALLENGE_RENEW) {
         return MDM_OK;
@@ -131,21 +131,26 @@ mdm_rc mdm_challenge_give(mdm_store_t *store, const mdm_challenge_t *what,
     return mdm_store_write(store, give, &job, err);
 }
 
-mdm_rc mdm_challenge_use(mdm_tx_t *tx, mdm_str_t text, int64_t now_us,
-                         mdm_arena_t *arena, mdm_challenge_t *what_r,
-                         mdm_err_t *err)
+static mdm_rc hash_text(mdm_str_t text, unsigned char hash[MDM_SHA256_LEN],
+                        mdm_err_t *err)
+{
+    return text.n == MDM_CHALLENGE_LEN
+               ? mdm_sha256(text, hash, err)
+               : mdm_err_set(err, MDM_EDENIED, 0, "the challenge is unknown");
+}
+
+mdm_rc mdm_challenge_look(mdm_tx_t *tx, mdm_str_t text, int64_t now_us,
+                          mdm_arena_t *arena, mdm_challenge_t *what_r,
+                          mdm_err_t *err)
 {
     unsigned char hash[MDM_SHA256_LEN];
     mdm_challenge_row_t row;
     mdm_rc rc;
 
     memset(what_r, 0, sizeof(*what_r));
-    if (text.n != MDM_CHALLENGE_LEN) {
-        return mdm_err_set(err, MDM_EDENIED, 0, "the challenge is unknown");
-    }
-    rc = mdm_sha256(text, hash, err);
+    rc = hash_text(text, hash, err);
     if (rc == MDM_OK) {
-        rc = mdm_store_challenge_take(tx, hash, arena, &row, err);
+        rc = mdm_store_challenge_get(tx, hash, arena, &row, err);
     }
     if (rc == MDM_ENOTFOUND) {
         return mdm_err_set(err, MDM_EDENIED, 0,
@@ -163,4 +168,17 @@ mdm_rc mdm_challenge_use(mdm_tx_t *tx, mdm_str_t text, int64_t now_us,
     what_r->serial_number = row.serial_number;
     what_r->common_name = row.common_name;
     return MDM_OK;
+}
+
+mdm_rc mdm_challenge_use(mdm_tx_t *tx, mdm_str_t text, int64_t now_us,
+                         mdm_arena_t *arena, mdm_challenge_t *what_r,
+                         mdm_err_t *err)
+{
+    unsigned char hash[MDM_SHA256_LEN];
+    mdm_rc rc = mdm_challenge_look(tx, text, now_us, arena, what_r, err);
+
+    if (rc == MDM_OK) {
+        rc = hash_text(text, hash, err);
+    }
+    return rc == MDM_OK ? mdm_store_challenge_drop(tx, hash, err) : rc;
 }

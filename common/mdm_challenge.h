@@ -51,6 +51,10 @@ mdm_rc mdm_challenge_give(mdm_store_t *store, const mdm_challenge_t *what,
                           int64_t life_us, char text_r[MDM_CHALLENGE_SIZE],
                           mdm_err_t *err) MDM_USE_RESULT;
 
+/* What a challenge is for, which stays as it is.  As below. */
+mdm_rc mdm_challenge_look(mdm_tx_t *tx, mdm_str_t text, int64_t now_us,
+                          mdm_arena_t *arena, mdm_challenge_t *what_r,
+                          mdm_err_t *err) MDM_USE_RESULT;
 /* Checks and uses up a challenge, inside the transaction that issues what it
  * is good for: when that is rolled back, the challenge is there again.
  * *what_r: what it is for, strings in the arena.

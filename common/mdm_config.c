@@ -67,6 +67,7 @@ mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
     }
     config->scope = scope;
     config->in_use = &config->in_use_flag;
+    config->seen = &config->seen_flags;
     config->arena = mdm_arena_new(true);
     ok = config->arena != NULL;
     if (ok && path != NULL) {
@@ -100,6 +101,7 @@ void mdm_config_free(mdm_config_t **config)
         mdm_trust_free(&(*config)->owned_trust);
         mdm_trust_free(&(*config)->owned_origin);
         mdm_jwt_key_free(&(*config)->owned_token_key);
+        mdm_authority_release(&(*config)->scep_authority);
         mdm_arena_free(&(*config)->arena);
         free(*config);
         *config = NULL;
@@ -217,6 +219,9 @@ mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
     if (mdm_config_check_locked(c, err) != MDM_OK) {
         return MDM_ECONFIG;
     }
+    if (mdm_config_check_scep(c, log, err) != MDM_OK) {
+        return MDM_ECONFIG;
+    }
     check_push_certs(c, log);
     if (!c->push && c->npush_certs > 0) {
         warn(log, "push certificates are named but MDMPush (mdm_push) is off: "
@@ -226,7 +231,8 @@ mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
 }
 
 /* How devices prove themselves at one of their endpoints. */
-static mdm_rc check_identity(const mdm_config_t *server,
+static mdm_rc check_identity(const mdm_config_t *main,
+                             const mdm_config_t *server,
                              const mdm_config_t *location,
                              const mdm_log_t *log, mdm_err_t *err)
 {
@@ -235,11 +241,7 @@ static mdm_rc check_identity(const mdm_config_t *server,
     size_t i;
 
     if (server->device_trust == NULL) {
-        return mdm_err_set(
-            err, MDM_ECONFIG, 0,
-            "a device endpoint needs MDMDeviceCACertificateFile "
-            "(mdm_device_ca_certificate): the certificate authority that "
-            "issued the devices' identities");
+        *main->seen |= MDM_SEEN_NO_DEVICE_CA; /* judged when all is read */
     }
     if (header && proxies == NULL) {
         return mdm_err_set(
@@ -273,6 +275,9 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
     switch (location->role) {
     case MDM_ROLE_OFF:
         break;
+    case MDM_ROLE_SCEP:
+        *main->seen |= MDM_SEEN_SCEP;
+        break;
     case MDM_ROLE_API:
         if (location->path == NULL) {
             return mdm_err_set(err, MDM_ECONFIG, 0,
@@ -298,7 +303,7 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
     case MDM_ROLE_MDM:
     case MDM_ROLE_SERVER:
     case MDM_ROLE_CHECKIN:
-        return check_identity(server, location, log, err);
+        return check_identity(main, server, location, log, err);
     }
     return MDM_OK;
 }
@@ -334,16 +339,22 @@ const char *mdm_config_user_variable(const mdm_config_t *location)
  * longer than what they have to say. */
 uint64_t mdm_config_body_max(const mdm_config_t *location)
 {
-    return location->role == MDM_ROLE_ENROLL ||
-                   location->role == MDM_ROLE_WELLKNOWN
-               ? MDM_MACHINEINFO_MAX
-               : location->plist_limits.size;
+    switch (location->role) {
+    case MDM_ROLE_ENROLL:
+    case MDM_ROLE_WELLKNOWN:
+        return MDM_MACHINEINFO_MAX;
+    case MDM_ROLE_SCEP:
+        return MDM_SCEP_BODY_MAX;
+    default:
+        return location->plist_limits.size;
+    }
 }
 
 static const char *role_name(mdm_role_t role)
 {
     static const char *const names[] = {"off", "mdm", "server", "checkin",
-                                        "api", "enroll", "wellknown"};
+                                        "api", "enroll", "wellknown",
+                                        "scep"};
 
     return names[role];
 }

@@ -14,6 +14,7 @@
 #include "mdm_push.h"
 #include "mdm_seal.h"
 #include "mdm_x509.h"
+#include "mdm_x509_ca.h"
 
 /* What a URL does. */
 typedef enum mdm_role {
@@ -23,8 +24,18 @@ typedef enum mdm_role {
     MDM_ROLE_CHECKIN,
     MDM_ROLE_API,
     MDM_ROLE_ENROLL,
-    MDM_ROLE_WELLKNOWN
+    MDM_ROLE_WELLKNOWN,
+    MDM_ROLE_SCEP
 } mdm_role_t;
+
+/* What the endpoints of a configuration need or bring. */
+typedef enum mdm_seen {
+    MDM_SEEN_SCEP = 1,
+    MDM_SEEN_NO_DEVICE_CA = 2 /* an endpoint for devices without one */
+} mdm_seen_t;
+
+/* What a SCEP server is sent; a few certificates and a request. */
+#define MDM_SCEP_BODY_MAX (64 * 1024)
 
 #define MDM_PUSH_CERTS_MAX 16
 #define MDM_API_TOKENS_MAX 256
@@ -120,6 +131,8 @@ struct mdm_config {
     uint64_t set; /* bit of every directive given in this node or above */
     bool *in_use; /* of the main node: an endpoint exists */
     bool in_use_flag;
+    unsigned *seen; /* of the main node, of mdm_seen_t */
+    unsigned seen_flags;
 
     /* location */
     mdm_role_t role;
@@ -179,6 +192,14 @@ struct mdm_config {
     int64_t result_retention_us; /* 0: for ever */
     const char *dm_url;    /* of declarative management; NULL: off */
     mdm_str_t dm_hmac_key; /* absent: nothing is signed */
+    mdm_str_t scep_cert;   /* PEM, as the key */
+    mdm_str_t scep_key;
+    mdm_authority_t *scep_authority; /* of both; NULL: the store's one.  Of
+                                      * this node, freed with it */
+    const char *scep_weakness; /* static; NULL: none */
+    int64_t scep_validity_us;
+    mdm_str_t scep_challenge; /* absent: only one-time challenges */
+    bool scep_legacy;         /* requests with single DES are taken */
 };
 
 /* The header that carries a certificate from a proxy at this (merged)

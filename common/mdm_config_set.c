@@ -25,7 +25,8 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
                  {"checkin", MDM_ROLE_CHECKIN},
                  {"api", MDM_ROLE_API},
                  {"enroll", MDM_ROLE_ENROLL},
-                 {"wellknown", MDM_ROLE_WELLKNOWN}};
+                 {"wellknown", MDM_ROLE_WELLKNOWN},
+                 {"scep", MDM_ROLE_SCEP}};
     size_t i;
 
     for (i = 0; i < MDM_ARRAY_LEN(roles); i++) {
@@ -34,8 +35,8 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
             return MDM_OK;
         }
     }
-    return mdm_config_bad(err, arg, "mdm, server, checkin, api, enroll, "
-                          "wellknown or off");
+    return mdm_config_bad(err, arg, "mdm, server, checkin, scep, enroll, "
+                          "wellknown, api or off");
 }
 
 static mdm_rc parse_scopes(mdm_str_t list, unsigned *scopes, mdm_err_t *err)
@@ -259,6 +260,12 @@ mdm_rc mdm_config_apply(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_ENROLLMENT_TOKEN_LIFE:
     case MDM_DIRECTIVE_SERVICE_DISCOVERY:
         return mdm_config_apply_enrollment(c, id, argc, argv, err);
+    case MDM_DIRECTIVE_SCEP_CERTIFICATE:
+    case MDM_DIRECTIVE_SCEP_CERTIFICATE_KEY:
+    case MDM_DIRECTIVE_SCEP_VALIDITY:
+    case MDM_DIRECTIVE_SCEP_CHALLENGE:
+    case MDM_DIRECTIVE_SCEP_LEGACY:
+        return mdm_config_apply_scep(c, id, argv, err);
     case MDM_DIRECTIVE_API_TOKEN_FILE:
         return set_tokens(c, argv[0], err);
     case MDM_DIRECTIVE_LEASE_TIME:

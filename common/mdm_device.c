@@ -398,8 +398,8 @@ mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
     call.speaker.retroactive = request->location->retroactive_binding;
     if (rc == MDM_OK) {
         note_header(server, request);
-        rc = mdm_auth_device(request, call.body, &call.speaker, call.arena,
-                             err);
+        rc = mdm_auth_device(&(mdm_proof_t){request, call.body, server->ca},
+                             &call.speaker, call.arena, err);
     }
     if (rc == MDM_OK) {
         rc = mdm_enrollment_admit(server, request, response,

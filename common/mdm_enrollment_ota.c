@@ -85,10 +85,11 @@ static mdm_rc check_unused(mdm_enrollment_call_t *call,
 static mdm_rc is_last(mdm_enrollment_call_t *call, bool *last_r,
                       mdm_err_t *err)
 {
+    mdm_proof_t proof = {.request = call->request, .ca = call->server->ca};
     mdm_identity_t identity;
     mdm_rc rc;
 
-    rc = mdm_auth_identity(call->request, &call->info.signer, &identity, err);
+    rc = mdm_auth_identity(&proof, &call->info.signer, &identity, err);
     *last_r = rc == MDM_OK;
     return rc == MDM_OK ? check_unused(call, &identity, err)
            : rc == MDM_EDENIED || rc == MDM_EIDENTITY ? MDM_OK

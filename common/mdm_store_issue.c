@@ -26,10 +26,10 @@ mdm_rc mdm_store_challenge_add(mdm_tx_t *tx,
                        row->expires_at);
 }
 
-mdm_rc mdm_store_challenge_take(mdm_tx_t *tx,
-                                const unsigned char hash[MDM_SHA256_LEN],
-                                mdm_arena_t *arena,
-                                mdm_challenge_row_t *row_r, mdm_err_t *err)
+mdm_rc mdm_store_challenge_get(mdm_tx_t *tx,
+                               const unsigned char hash[MDM_SHA256_LEN],
+                               mdm_arena_t *arena, mdm_challenge_row_t *row_r,
+                               mdm_err_t *err)
 {
     mdm_query_t q;
     bool row;
@@ -52,9 +52,15 @@ mdm_rc mdm_store_challenge_take(mdm_tx_t *tx,
         }
     }
     mdm_query_end(&q);
-    return rc == MDM_OK ? mdm_sql_run(tx, MDM_SQL_CHALLENGE_DROP, NULL, err,
-                                      "b", hash_str(hash))
-                        : rc;
+    return rc;
+}
+
+mdm_rc mdm_store_challenge_drop(mdm_tx_t *tx,
+                                const unsigned char hash[MDM_SHA256_LEN],
+                                mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_CHALLENGE_DROP, NULL, err, "b",
+                       hash_str(hash));
 }
 
 mdm_rc mdm_store_challenge_prune(mdm_tx_t *tx, int64_t now_us, size_t limit,

@@ -23,12 +23,15 @@ mdm_rc mdm_store_challenge_add(mdm_tx_t *tx,
                                const unsigned char hash[MDM_SHA256_LEN],
                                const mdm_challenge_row_t *row, int64_t now_us,
                                mdm_err_t *err);
-/* Reads it and takes it away; strings in the arena.  MDM_ENOTFOUND: there is
- * none.  Whether its time is over is the caller's to see. */
-mdm_rc mdm_store_challenge_take(mdm_tx_t *tx,
+/* Strings in the arena.  MDM_ENOTFOUND: there is none.  Whether its time is
+ * over is the caller's to see. */
+mdm_rc mdm_store_challenge_get(mdm_tx_t *tx,
+                               const unsigned char hash[MDM_SHA256_LEN],
+                               mdm_arena_t *arena, mdm_challenge_row_t *row_r,
+                               mdm_err_t *err);
+mdm_rc mdm_store_challenge_drop(mdm_tx_t *tx,
                                 const unsigned char hash[MDM_SHA256_LEN],
-                                mdm_arena_t *arena,
-                                mdm_challenge_row_t *row_r, mdm_err_t *err);
+                                mdm_err_t *err);
 /* Takes away up to `limit` whose time is over. */
 mdm_rc mdm_store_challenge_prune(mdm_tx_t *tx, int64_t now_us, size_t limit,
                                  mdm_err_t *err);

@@ -52,6 +52,8 @@ void *mdm_authority_pkey(const mdm_authority_t *authority);
 void *mdm_authority_x509(const mdm_authority_t *authority);
 
 #define MDM_SERIAL_LEN 18
+/* The longest common name that certificates may hold (X.520). */
+#define MDM_COMMON_NAME_MAX 64
 
 /* What is to be signed. */
 typedef struct mdm_issue {
