@@ -199,6 +199,7 @@ typedef struct mdm_request {
     mdm_str_t host;   /* whom the client means; absent: it named nobody */
     /* Headers, see mdm_request_header(); of one that was sent several times
      * all values, joined by ", ". */
+    mdm_str_t authority; /* Host: with the port, where one was named */
     mdm_str_t expect;
     mdm_str_t content_type;
     mdm_str_t content_encoding;

@@ -68,6 +68,7 @@ mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
     config->scope = scope;
     config->in_use = &config->in_use_flag;
     config->seen = &config->seen_flags;
+    config->site = &config->site_own;
     config->arena = mdm_arena_new(true);
     ok = config->arena != NULL;
     if (ok && path != NULL) {
@@ -266,12 +267,29 @@ static mdm_rc check_identity(const mdm_config_t *main,
     return MDM_OK;
 }
 
+/* Profiles name these places. */
+static void note_place(const mdm_config_t *server,
+                       const mdm_config_t *location)
+{
+    mdm_site_t *site = server->site;
+    const char **place = location->role == MDM_ROLE_MDM       ? &site->mdm
+                         : location->role == MDM_ROLE_SERVER  ? &site->server
+                         : location->role == MDM_ROLE_CHECKIN ? &site->checkin
+                         : location->role == MDM_ROLE_SCEP    ? &site->scep
+                                                              : NULL;
+
+    if (place != NULL && *place == NULL) {
+        *place = location->path;
+    }
+}
+
 mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
                                  const mdm_config_t *server,
                                  const mdm_config_t *location,
                                  const mdm_log_t *log, mdm_err_t *err)
 {
     *main->in_use = true;
+    note_place(server, location);
     switch (location->role) {
     case MDM_ROLE_OFF:
         break;

@@ -115,6 +115,15 @@ typedef struct mdm_discovery {
     const char *families[MDM_FAMILIES_MAX]; /* the first NULL: all */
 } mdm_discovery_t;
 
+/* Where the devices of one site find what they need: the first location of
+ * each role that has a fixed path; NULL: there is none. */
+typedef struct mdm_site {
+    const char *mdm;
+    const char *server;
+    const char *checkin;
+    const char *scep;
+} mdm_site_t;
+
 /* A push certificate from files whose key is encrypted, while nobody gave a
  * pass phrase. */
 typedef struct mdm_locked_cert {
@@ -157,6 +166,8 @@ struct mdm_config {
     int64_t token_life_us;         /* ... and from then on; 0: for ever */
     mdm_discovery_t *discovery;
     /* server */
+    mdm_site_t *site; /* of this node; filled by the checks of endpoints */
+    mdm_site_t site_own;
     const mdm_trust_t *device_trust;
     mdm_trust_t *owned_trust; /* of this node, to be freed with it */
     const mdm_trust_t *origin_trust; /* who makes devices; NULL: unknown */

@@ -7,6 +7,7 @@
 #include "mdm_enrollment_int.h"
 
 #include "mdm_auth.h"
+#include "mdm_enroll.h"
 #include "mdm_str.h"
 
 /* ---- the first step ----------------------------------------------------- */
@@ -52,33 +53,32 @@ static mdm_rc check_challenge(mdm_enrollment_call_t *call, mdm_err_t *err)
     return rc;
 }
 
-typedef struct job {
-    const mdm_identity_t *identity;
-    mdm_binding_t binding;
-} job_t;
-
-static mdm_rc find_binding(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+static mdm_rc find_owner(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
-    job_t *job = arg;
+    const mdm_identity_t *identity = arg;
+    mdm_binding_t binding;
+    mdm_rc rc;
 
-    return mdm_store_identity_get(tx, job->identity->fingerprint,
-                                  &job->binding, err);
+    rc = mdm_store_identity_get(tx, identity->fingerprint, &binding, err);
+    if (rc == MDM_OK && binding.device_eid != 0) {
+        rc = mdm_err_set(err, MDM_EDENIED, 0, "it belongs to an enrolment");
+    }
+    return rc == MDM_OK ? mdm_enroll_check_new(tx, identity, err) : rc;
 }
 
 /* An identity that a device uses already is none that it got just now: a
  * device that is managed has no business here. */
 static mdm_rc check_unused(mdm_enrollment_call_t *call,
-                           const mdm_identity_t *identity, mdm_err_t *err)
+                           mdm_identity_t *identity, mdm_err_t *err)
 {
-    job_t job = {.identity = identity};
-    mdm_rc rc;
+    mdm_rc rc = mdm_store_read(call->server->store, find_owner, identity,
+                               err);
 
-    rc = mdm_store_read(call->server->store, find_binding, &job, err);
-    return rc == MDM_OK && job.binding.device_eid != 0
-               ? mdm_err_set(err, MDM_EDENIED, MDM_MSG_INTRODUCTION_REFUSED,
-                             "the identity that came over the air belongs "
-                             "to an enrolment")
-               : rc;
+    if (rc == MDM_EDENIED) {
+        (void)mdm_err_prefix(err, "an identity that came over the air");
+        err->id = MDM_MSG_INTRODUCTION_REFUSED;
+    }
+    return rc;
 }
 
 /* Signed by an identity of ours?  Then this is the last step. */

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include <jansson.h>
@@ -168,12 +169,31 @@ void mdm_http_error(mdm_response_t *response, mdm_audience_t audience,
                    line != NULL ? mdm_str_from(line) : MDM_STR("error\n"));
 }
 
+/* The host with the port that the client named; the host judged the first
+ * half of it already. */
+static mdm_str_t authority_of(const mdm_request_t *request)
+{
+    mdm_str_t rest = mdm_str_trim(request->authority);
+    mdm_str_t host = request->host;
+    uint64_t port;
+
+    if (rest.n > host.n + 1 &&
+        strncasecmp(rest.s, host.s, host.n) == 0 && rest.s[host.n] == ':' &&
+        mdm_parse_u64((mdm_str_t){rest.s + host.n + 1, rest.n - host.n - 1},
+                      UINT16_MAX, &port)) {
+        return rest;
+    }
+    return host;
+}
+
 const char *mdm_http_url(const mdm_request_t *request, const char *url,
                          mdm_arena_t *arena)
 {
+    mdm_str_t authority = authority_of(request);
+
     return url[0] != '/' ? url
                          : mdm_arena_printf(arena, "https://%.*s%s",
-                                            MDM_STR_ARG(request->host), url);
+                                            MDM_STR_ARG(authority), url);
 }
 
 mdm_rc mdm_http_expect(const mdm_request_t *request, mdm_err_t *err)
@@ -230,6 +250,7 @@ mdm_str_t *mdm_request_header(mdm_request_t *request, size_t number,
         const char *name;
         mdm_str_t *value;
     } wanted[] = {
+        {"Host", &request->authority},
         {"Expect", &request->expect},
         {"Content-Type", &request->content_type},
         {"Content-Encoding", &request->content_encoding},

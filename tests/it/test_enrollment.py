@@ -25,7 +25,8 @@ ANNA = "anna@example.com"
 PASSWORD = "correct horse"
 MODULES = "/usr/lib/apache2/modules"
 ENDPOINTS = {
-    "/mdm": "mdm", "/mdmapi/": "api", "/enroll": "enroll", "/ade": "enroll",
+    "/mdm": "mdm", "/mdmapi/": "api", "/scep": "scep",
+    "/enroll": "enroll", "/ade": "enroll",
     "/any": "enroll", "/some": "enroll", "/ota": "enroll",
     "/byod": "enroll", "/adde": "enroll", LOGIN: "enroll",
     "/open-login": "enroll", "/variable-login": "enroll",
@@ -177,14 +178,43 @@ def told(server, number):
     wait_for(lambda: number in server.log_since(0), 10, number)
 
 
+def management(world, reply):
+    """What a profile that enrols says, after a look at all of it."""
+    assert reply.status == 200, reply
+    assert reply.headers["content-type"] == PROFILE
+    assert reply.headers["cache-control"] == "no-store"
+    profile = reply.plist
+    assert profile["PayloadType"] == "Configuration"
+    scep, mdm = profile["PayloadContent"]
+    assert mdm["PayloadType"] == "com.apple.mdm"
+    assert mdm["IdentityCertificateUUID"] == scep["PayloadUUID"]
+    assert mdm["Topic"] == world.server.push.topic
+    assert mdm["ServerURL"] == world.server.url + "/mdm"
+    assert "com.apple.mdm.bootstraptoken" in mdm["ServerCapabilities"]
+    check_scep(world, scep)
+    uuids = [p["PayloadUUID"] for p in (profile, scep, mdm)]
+    assert len(set(uuids)) == 3
+    return mdm
+
+
+def check_scep(world, scep):
+    assert scep["PayloadType"] == "com.apple.security.scep"
+    content = scep["PayloadContent"]
+    assert content["URL"] == world.server.url + "/scep"
+    assert re.fullmatch("[A-Za-z0-9]{32}", content["Challenge"])
+    assert content["Keysize"] == 2048 and content["Key Usage"] == 5
+    [[[name, value]]] = content["Subject"]
+    assert name == "CN" and value
+
+
 # ---- introductions ---------------------------------------------------------
 
 def test_device_gets_profile(world, client, factory):
     """SHA-1 all through, an intermediate that has ended."""
     message = factory.sign([factory.device()], machine_info(UDID="OK-1"))
     reply = post(client, "/ade", message)
-    assert reply.status == 200, reply
-    assert reply.headers["content-type"] == PROFILE
+    mdm = management(world, reply)
+    assert mdm["AccessRights"] == 8191 and "EnrollmentMode" not in mdm
     [seen] = newest(world.server, "OK-1")
     assert seen["verified"] is True and seen["answer"] == "profile"
     assert seen["flow"] == "device" and seen["serial_number"] == "ZX0TESTQ7L"
@@ -462,9 +492,10 @@ def test_account(world, client, factory, path):
     message = byod_message(factory)
     challenge_of(post(client, path, message), world.server)
     token = log_in(client)
-    reply = post(client, path, message, **bearer(token))
-    assert reply.status == 200, reply
-    assert reply.headers["content-type"] == PROFILE
+    mdm = management(world, post(client, path, message, **bearer(token)))
+    assert mdm["EnrollmentMode"] == path[1:].upper()
+    assert mdm["AssignedManagedAppleID"] == ANNA
+    assert ("AccessRights" in mdm) == (path == "/adde")
     # again, as after a profile that was cancelled
     assert post(client, path, message, **bearer(token)).status == 200
 
@@ -698,20 +729,18 @@ def ota_info(challenge, **more):
                         CHALLENGE=challenge, **more)
 
 
-def payload_types(profile):
-    return [p["PayloadType"] for p in profile["PayloadContent"]]
-
-
 def test_over_the_air(world, client, factory, pki):
     where, challenge = ota_begin(client)
     info = ota_info(challenge, UDID="OTA-1")
     reply = post(client, where, factory.sign([factory.device()], info))
     assert reply.status == 200, reply
-    assert payload_types(reply.plist) == ["com.apple.security.scep"]
+    [scep] = reply.plist["PayloadContent"]
+    check_scep(world, scep)
+    assert scep["PayloadContent"]["Subject"] == [[["CN", "OTA-1"]]]
     reply = post(client, where, factory.sign([pki.device(key_kind="rsa")],
                                              info, intermediate=False))
     assert reply.status == 200, reply
-    assert "com.apple.mdm" in payload_types(reply.plist)
+    management(world, reply)
     [seen] = newest(world.server, "OTA-1")
     assert seen["flow"] == "ota" and seen["count"] == 2
     assert seen["answer"] == "profile"
@@ -759,8 +788,8 @@ def sample(kind, own_server, factory):
     with open(os.path.join(SAMPLES, f"{kind}-enrollment.conf"),
               encoding="utf-8") as f:
         text = f.read()
-    server = own_server(endpoints={"/mdm": "mdm", "/mdmapi/": "api"},
-                        start=False)
+    server = own_server(endpoints={"/mdm": "mdm", "/scep": "scep",
+                                   "/mdmapi/": "api"}, start=False)
     loads = [line for line in host_lines(server) if line[0] == "http"]
     with open(server.path("serials"), "w", encoding="ascii") as f:
         f.write("ZX0TESTQ7L\n")
@@ -770,7 +799,11 @@ def sample(kind, own_server, factory):
         assert old in text
         text = text.replace(old, new)
     server.raw += [*loads, ("server", text)]
-    return server.start()
+    server.start()
+    api = server.api()
+    assert api.put_pushcert(server.push.both_pem).status == 200
+    api.transport.close()
+    return server
 
 
 def test_sample(sample, factory, log):
@@ -819,4 +852,20 @@ def test_either_of_two_rules(own_server, kind, pki, log):
         reply = client.request("GET", LOGIN, headers=headers)
         assert reply.status == 403, reply
         assert "location" not in reply.headers
+    client.close()
+
+
+def test_incomplete(own_server, log, factory):
+    """Neither a push certificate nor a SCEP server: our own trouble."""
+    log.expect("MDM0224", *WORDS)
+    server = own_server([("server", "ENROLLMENT_CA_CERTIFICATE",
+                          factory.ca_file)],
+                        endpoints={"/mdm": "mdm", "/mdmapi/": "api",
+                                   "/enroll": "enroll"})
+    client = Transport(server)
+    message = factory.sign([factory.device()], machine_info())
+    for reply in (client.request("GET", "/enroll"),
+                  post(client, "/enroll", message)):
+        assert reply.status == 503 and reply.headers["retry-after"]
+    log.require("MDM0224")
     client.close()
