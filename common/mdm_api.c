@@ -58,6 +58,18 @@ static const struct {
      mdm_api_queue_clear},
     {"v1/enrollments/*/commands/*", DELETE, "DELETE", MDM_MAY_COMMAND,
      mdm_api_queue_cancel},
+    {"v1/scep/challenges", POST, "POST", MDM_MAY_ADMIN,
+     mdm_api_challenge_make},
+    {"v1/scep/authorities", GET, "GET, POST", MDM_MAY_READ,
+     mdm_api_authority_list},
+    {"v1/scep/authorities", POST, "GET, POST", MDM_MAY_ADMIN,
+     mdm_api_authority_prepare},
+    {"v1/scep/authorities/activate", POST, "POST", MDM_MAY_ADMIN,
+     mdm_api_authority_promote},
+    {"v1/scep/certificates", GET, "GET", MDM_MAY_READ, mdm_api_issued_list},
+    {"v1/scep/certificates/*", GET, "GET", MDM_MAY_READ, mdm_api_issued_get},
+    {"v1/scep/certificates/*/revoke", POST, "POST", MDM_MAY_ADMIN,
+     mdm_api_issued_revoke},
     {"v1/commands/*", GET, "GET", MDM_MAY_READ,
      mdm_api_command_get},
     {"v1/commands/*/results/*", GET, "GET", MDM_MAY_READ,
@@ -116,6 +128,22 @@ mdm_rc mdm_api_query(mdm_api_call_t *call, const char *name,
 {
     return mdm_http_query(call->request->target, name, call->arena, value_r,
                           err);
+}
+
+mdm_rc mdm_api_moment(mdm_str_t value, const char *name, int64_t *us_r,
+                      mdm_err_t *err)
+{
+    if (mdm_time_parse(value, us_r)) {
+        return MDM_OK;
+    }
+    if (mdm_parse_duration(value, us_r)) {
+        *us_r += mdm_wall_us(NULL);
+        return MDM_OK;
+    }
+    return mdm_err_set(err, MDM_EINVAL, 0,
+                       "%s is a time (2026-01-31T12:00:00Z) or a duration "
+                       "(4h)",
+                       name);
 }
 
 mdm_rc mdm_api_flag(mdm_api_call_t *call, const char *name, bool *value_r,

@@ -535,6 +535,34 @@ mdm_rc mdm_ca_prepare(mdm_ca_t *ca, mdm_arena_t *arena, mdm_str_t *cert_r,
     return rc;
 }
 
+static mdm_rc list_all(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    look_t *look = arg;
+
+    return mdm_store_authority_list(tx, false, mdm_wall_us(NULL), look->arena,
+                                    look->rows, look->max, &look->n, err);
+}
+
+mdm_rc mdm_ca_list(mdm_ca_t *ca, mdm_arena_t *arena,
+                   mdm_authority_row_t *rows, size_t *n_r, mdm_err_t *err)
+{
+    look_t look = {.arena = arena, .max = MDM_CA_MAX - 1};
+    size_t skip = ca->file != NULL ? 1 : 0;
+    mdm_rc rc = mdm_store_read(ca->store, list_all, &look, err);
+
+    memset(rows, 0, sizeof(*rows));
+    if (ca->file != NULL) {
+        rows[0].state = MDM_AUTHORITY_CURRENT;
+        rows[0].fingerprint = mdm_authority_fingerprint(ca->file);
+        rows[0].certificate = mdm_authority_cert(ca->file);
+        rows[0].not_after_us = mdm_authority_not_after(ca->file);
+        rows[0].in_use = true;
+    }
+    memcpy(rows + skip, look.rows, look.n * sizeof(*rows));
+    *n_r = look.n + skip;
+    return rc;
+}
+
 static mdm_rc promote(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     return mdm_store_authority_promote(tx, arg, err);

@@ -70,6 +70,11 @@ mdm_rc mdm_ca_prepare(mdm_ca_t *ca, mdm_arena_t *arena, mdm_str_t *cert_r,
  * one.  MDM_ECONFLICT: there is no next one, or the authority comes from
  * files. */
 mdm_rc mdm_ca_promote(mdm_ca_t *ca, mdm_err_t *err) MDM_USE_RESULT;
+/* All authorities, as mdm_store_authority_list() gives them, without keys, the
+ * one from files first; rows for MDM_CA_MAX.  Store errors. */
+mdm_rc mdm_ca_list(mdm_ca_t *ca, mdm_arena_t *arena,
+                   mdm_authority_row_t *rows, size_t *n_r, mdm_err_t *err)
+    MDM_USE_RESULT;
 /* Looks at the store again. */
 mdm_rc mdm_ca_refresh(mdm_ca_t *ca, mdm_err_t *err) MDM_USE_RESULT;
 

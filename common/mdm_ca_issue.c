@@ -22,6 +22,7 @@ typedef struct job {
     mdm_arena_t *arena;
     int64_t now_us;
     unsigned char id[MDM_SHA256_LEN];     /* of the transaction */
+    unsigned char proof[MDM_SHA256_LEN];  /* of that and the challenge */
     unsigned char asked[MDM_SHA256_LEN];  /* of the request's subject */
     unsigned char signer[MDM_SHA256_LEN]; /* of its certificate */
     bool is_static;                       /* the challenge is */
@@ -41,24 +42,34 @@ static mdm_rc deny(job_t *job, mdm_pki_fail_t fail, mdm_err_t *err,
 
 /* ---- look ---------------------------------------------------------------- */
 
+static mdm_rc hash_both(job_t *job, mdm_str_t a, mdm_str_t b,
+                        unsigned char hash[MDM_SHA256_LEN], mdm_err_t *err)
+{
+    char *data = mdm_arena_alloc(job->arena, a.n + b.n + 1);
+
+    if (data == NULL) {
+        return mdm_err_nomem(err);
+    }
+    memcpy(data, a.s, a.n);
+    if (b.n > 0) {
+        memcpy(data + a.n, b.s, b.n);
+    }
+    return mdm_sha256((mdm_str_t){data, a.n + b.n}, hash, err);
+}
+
 /* Whoever repeats a transaction has its key: that is what its name is made
  * of, with the client's own name for it. */
 static mdm_rc name_transaction(job_t *job, mdm_err_t *err)
 {
     const mdm_pki_request_t *r = job->ask->request;
-    mdm_str_t key = r->key.s != NULL ? r->key : r->signer_key;
-    mdm_str_t both;
-    char *data = mdm_arena_alloc(job->arena, key.n + r->transaction_id.n);
-    mdm_rc rc;
-
-    if (data == NULL) {
-        return mdm_err_nomem(err);
-    }
     /* A key is DER and says itself where it ends. */
-    memcpy(data, key.s, key.n);
-    memcpy(data + key.n, r->transaction_id.s, r->transaction_id.n);
-    both = (mdm_str_t){data, key.n + r->transaction_id.n};
-    rc = mdm_sha256(both, job->id, err);
+    mdm_rc rc = hash_both(job, r->key.s != NULL ? r->key : r->signer_key,
+                          r->transaction_id, job->id, err);
+
+    if (rc == MDM_OK) {
+        rc = hash_both(job, (mdm_str_t){(const char *)job->id, MDM_SHA256_LEN},
+                       r->challenge, job->proof, err);
+    }
     if (rc == MDM_OK && r->subject.s != NULL) {
         rc = mdm_sha256(r->subject, job->asked, err);
     }
@@ -71,7 +82,9 @@ static mdm_rc find_before(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
                                     err);
 
     if (job->before.issued_at + REPEAT_US <= job->now_us ||
-        job->before.revoked_at != 0) {
+        job->before.revoked_at != 0 ||
+        (job->ask->request->type != MDM_PKI_CERT_POLL &&
+         memcmp(job->before.proof, job->proof, MDM_SHA256_LEN) != 0)) {
         job->before.number = 0;
     }
     return rc;
@@ -204,6 +217,7 @@ static mdm_rc store(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
     memcpy(issued.fingerprint, job->fresh.identity.fingerprint,
            MDM_SHA256_LEN);
     memcpy(issued.request, job->id, MDM_SHA256_LEN);
+    memcpy(issued.proof, job->proof, MDM_SHA256_LEN);
     memcpy(issued.asked, job->asked, MDM_SHA256_LEN);
     return mdm_store_issued_add(tx, &issued, err);
 }

@@ -10,7 +10,7 @@
 #include "mdm_str.h"
 
 #define DAY_US (86400 * MDM_SEC)
-#define CHALLENGE_MIN 16
+#define CHALLENGE_GOOD 16
 
 /* Certificate and key stand in two directives, in any order: the second one
  * finds out whether they belong together. */
@@ -34,12 +34,13 @@ static mdm_rc set_challenge(mdm_config_t *c, const char *arg, mdm_err_t *err)
 {
     mdm_rc rc = mdm_config_secret(c, arg, &c->scep_challenge, err);
 
-    if (rc == MDM_OK && (c->scep_challenge.n < CHALLENGE_MIN ||
+    if (rc == MDM_OK && (c->scep_challenge.n == 0 ||
                          c->scep_challenge.n > MDM_CHALLENGE_MAX)) {
         rc = mdm_err_set(err, MDM_ECONFIG, 0,
-                         "%s: the challenge in its first line has not %d to "
-                         "%d characters; make one with: openssl rand -hex 16",
-                         arg, CHALLENGE_MIN, MDM_CHALLENGE_MAX);
+                         "%s: the challenge in its first line is empty, or "
+                         "longer than %d characters; make one with: openssl "
+                         "rand -hex 16",
+                         arg, MDM_CHALLENGE_MAX);
     }
     return rc;
 }
@@ -77,6 +78,13 @@ mdm_rc mdm_config_check_scep(const mdm_config_t *c, const mdm_log_t *log,
                            "(mdm_scep_certificate_key) needs "
                            "MDMSCEPCertificateFile (mdm_scep_certificate) "
                            "beside it");
+    }
+    if (c->scep_challenge.n > 0 && c->scep_challenge.n < CHALLENGE_GOOD) {
+        mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING,
+                    "the challenge of MDMSCEPChallengeFile "
+                    "(mdm_scep_challenge_file) is shorter than %d characters "
+                    "and may be guessed; make one with: openssl rand -hex 16",
+                    CHALLENGE_GOOD);
     }
     if (c->scep_weakness != NULL) {
         mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING,

@@ -437,14 +437,15 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_AUTHORITY_MOVE] =
         "UPDATE authority SET state = ?2 WHERE state = ?1",
     [MDM_SQL_ISSUED_ADD] =
-        "INSERT INTO issued (serial, fingerprint, request, asked, authority,"
-        " subject, device_id, serial_number, certificate, issued_at,"
-        " not_after) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "INSERT INTO issued (serial, fingerprint, request, proof, asked,"
+        " authority, subject, device_id, serial_number, certificate,"
+        " issued_at, not_after)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
 #define ISSUED_ROWS                                                           \
     "SELECT i.number, i.serial, i.fingerprint, i.request, i.asked,"           \
     " i.authority, i.subject, i.device_id, i.serial_number, i.certificate,"   \
     " i.issued_at, i.not_after, i.revoked_at, e.id, b.is_current,"            \
-    " e.blocked_at FROM issued i"                                             \
+    " e.blocked_at, i.proof FROM issued i"                                    \
     " LEFT JOIN identity b ON b.fingerprint = i.fingerprint"                  \
     " LEFT JOIN enrollment e ON e.eid = b.device_eid"
     [MDM_SQL_ISSUED_GET] = ISSUED_ROWS " WHERE i.fingerprint = ?1",

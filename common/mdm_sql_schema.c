@@ -101,7 +101,7 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     /* challenge: the right to one certificate, by the SHA-256 of its text.
      * authority: 0 next, 1 current, 2 former.  issued: what authorities,
      * these or one from files, have signed; request: SHA-256 of who asked
-     * and in which transaction. */
+     * and in which transaction; proof: of that and the challenge. */
     "CREATE TABLE challenge ("
     " hash BLOB PRIMARY KEY, purpose INTEGER NOT NULL, device_id TEXT,"
     " serial_number TEXT, common_name TEXT, created_at BIGINT NOT NULL,"
@@ -116,7 +116,8 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     "CREATE TABLE issued ("
     " number INTEGER PRIMARY KEY AUTOINCREMENT, serial BLOB NOT NULL UNIQUE,"
     " fingerprint BLOB NOT NULL UNIQUE, request BLOB NOT NULL,"
-    " asked BLOB NOT NULL, authority TEXT NOT NULL, subject TEXT NOT NULL,"
+    " proof BLOB NOT NULL, asked BLOB NOT NULL, authority TEXT NOT NULL,"
+    " subject TEXT NOT NULL,"
     " device_id TEXT, serial_number TEXT, certificate BLOB NOT NULL,"
     " issued_at BIGINT NOT NULL, not_after BIGINT NOT NULL,"
     " revoked_at BIGINT NOT NULL DEFAULT 0);"

@@ -200,9 +200,10 @@ mdm_rc mdm_store_authority_current(mdm_tx_t *tx, mdm_arena_t *arena,
 mdm_rc mdm_store_issued_add(mdm_tx_t *tx, const mdm_issued_t *issued,
                             mdm_err_t *err)
 {
-    return mdm_sql_run(tx, MDM_SQL_ISSUED_ADD, NULL, err, "bbbbttttbii",
+    return mdm_sql_run(tx, MDM_SQL_ISSUED_ADD, NULL, err, "bbbbbttttbii",
                        issued->serial, hash_str(issued->fingerprint),
-                       hash_str(issued->request), hash_str(issued->asked),
+                       hash_str(issued->request), hash_str(issued->proof),
+                       hash_str(issued->asked),
                        issued->authority, issued->subject, issued->device_id,
                        issued->serial_number, issued->certificate,
                        issued->issued_at, issued->not_after_us);
@@ -228,6 +229,7 @@ static bool read_issued(const mdm_query_t *q, mdm_arena_t *arena,
     r->revoked_at = mdm_query_int(q, 12);
     r->current = mdm_query_int(q, 14) != 0;
     r->blocked = mdm_query_int(q, 15) != 0;
+    copy_hash(mdm_query_str(q, 16), r->proof);
     return mdm_arena_str(arena, mdm_query_str(q, 1), &r->serial) &&
            mdm_arena_str(arena, mdm_query_str(q, 5), &r->authority) &&
            mdm_arena_str(arena, mdm_query_str(q, 6), &r->subject) &&

@@ -80,6 +80,7 @@ typedef struct mdm_issued {
     mdm_str_t serial; /* bytes */
     unsigned char fingerprint[MDM_SHA256_LEN];
     unsigned char request[MDM_SHA256_LEN]; /* names the transaction */
+    unsigned char proof[MDM_SHA256_LEN];   /* of that and the challenge */
     unsigned char asked[MDM_SHA256_LEN];   /* of the subject in the request */
     mdm_str_t authority;     /* fingerprint, hex */
     mdm_str_t subject;       /* for people */
