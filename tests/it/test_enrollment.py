@@ -14,6 +14,8 @@ from conftest import KINDS, push_settings
 from mdmtest import logs
 from mdmtest.device import Device, Transport
 from mdmtest.factory import SIGNED, Factory, header_of, machine_info
+from mdmtest.pki import Identity
+from mdmtest.scep_client import ScepClient
 from mdmtest.wait import wait_for
 
 PROFILE = "application/x-apple-aspen-config"
@@ -127,7 +129,8 @@ def module_world(kind, pki, build_dir, session_apns, workdir):
 
 # Lines that introductions and log-ins bring, and those of the hosts'
 # own password checks.
-WORDS = ["MDM0220", "MDM0221", "MDM0222", "MDM0223",
+WORDS = ["MDM0220", "MDM0221", "MDM0222", "MDM0223", "MDM0520", "MDM0521",
+         "MDM0204",
          r"password mismatch|user .* was not found|user .* not found|AH0161"]
 
 
@@ -774,6 +777,81 @@ def test_over_the_air_is_not_for_enrolled_devices(world, client, factory,
     message = factory.sign([device.identity], ota_info(challenge),
                            intermediate=False)
     assert post(client, where, message).status == 403
+
+
+# ---- to the end --------------------------------------------------------------------
+
+@pytest.fixture
+def identity_of(world, client, factory):
+    """Lets a profile's SCEP payload do its work; gives the identity."""
+    def get(profile):
+        [scep] = [p["PayloadContent"] for p in profile["PayloadContent"]
+                  if p["PayloadType"] == "com.apple.security.scep"]
+        [[[_, name]]] = scep["Subject"]
+        path = urllib.parse.urlsplit(scep["URL"]).path
+        _, key, cert = ScepClient(client, path).enrol(scep["Challenge"], name)
+        assert cert is not None
+        return Identity(factory.directory, "issued-" + os.urandom(4).hex(),
+                        cert, key)
+    return get
+
+
+@pytest.fixture
+def managed(world):
+    made = []
+
+    def make(identity, **more):
+        device = Phone(world.server, identity, world.server.push.topic,
+                       **more)
+        made.append(device)
+        return device
+
+    yield make
+    for device in made:
+        device.close()
+
+
+def test_device_to_the_end(world, client, factory, identity_of, managed):
+    udid = "ADE-" + os.urandom(6).hex().upper()
+    message = factory.sign([factory.device()], machine_info(UDID=udid))
+    identity = identity_of(post(client, "/ade", message).plist)
+    # what was given to this device is no other's
+    assert managed(identity, udid="ADE-OTHER").authenticate().status == 403
+    device = managed(identity, udid=udid)
+    device.serial = "ZX0TESTQ7L"
+    device.enroll()
+    assert device.idle().status == 200
+
+
+def test_over_the_air_to_the_end(world, client, factory, identity_of,
+                                 managed):
+    udid = "OTA-" + os.urandom(6).hex().upper()
+    where, challenge = ota_begin(client)
+    info = ota_info(challenge, UDID=udid)
+    first = identity_of(post(client, where, factory.sign(
+        [factory.device()], info)).plist)
+    last = post(client, where, factory.sign([first], info,
+                                            intermediate=False))
+    management(world, last)
+    device = managed(identity_of(last.plist), udid=udid)
+    device.serial = "ZX0TESTQ7L"
+    device.enroll()
+    assert device.idle().status == 200
+    # the identity of the step between is of no use afterwards
+    device = managed(first, udid="OTA-OTHER")
+    assert device.authenticate().status == 403
+
+
+def test_account_to_the_end(world, client, factory, identity_of, managed):
+    token = log_in(client)
+    reply = post(client, "/byod", byod_message(factory), **bearer(token))
+    enrollment_id = "BYOD-" + os.urandom(6).hex()
+    device = managed(identity_of(reply.plist), enrollment_id=enrollment_id)
+    device.access = token
+    device.enroll()
+    assert device.idle().status == 200
+    assert [t["state"] for t in tokens_of(world.server, ANNA)
+            if t["enrollment_id"] == enrollment_id] == ["in use"]
 
 
 # ---- samples --------------------------------------------------------------------
