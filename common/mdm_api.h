@@ -52,11 +52,26 @@ mdm_api_fn mdm_api_queue_list;
 mdm_api_fn mdm_api_queue_clear;
 mdm_api_fn mdm_api_queue_cancel;
 
+/* The built-in certificate authority (mdm_api_scep.c). */
+mdm_api_fn mdm_api_challenge_make;
+mdm_api_fn mdm_api_authority_list;
+mdm_api_fn mdm_api_authority_prepare;
+mdm_api_fn mdm_api_authority_promote;
+mdm_api_fn mdm_api_issued_list;
+mdm_api_fn mdm_api_issued_get;
+mdm_api_fn mdm_api_issued_revoke;
+
 /* One device (mdm_api_device.c). */
 mdm_api_fn mdm_api_block;
 mdm_api_fn mdm_api_unblock;
 mdm_api_fn mdm_api_secret_get;
 mdm_api_fn mdm_api_migration;
+
+/* Before an enrolment (mdm_api_accounts.c). */
+mdm_api_fn mdm_api_token_list;
+mdm_api_fn mdm_api_token_revoke;
+mdm_api_fn mdm_api_token_revoke_account;
+mdm_api_fn mdm_api_introduction_list;
 
 /* ?wait= (mdm_api_wait.c): how long, 0: not.  MDM_EINVAL. */
 mdm_rc mdm_api_wait_time(mdm_api_call_t *call, int64_t *time_r,
@@ -85,6 +100,9 @@ mdm_rc mdm_api_segment(mdm_api_call_t *call, size_t index, mdm_str_t *text_r,
 /* A decoded query parameter; absent when not given. */
 mdm_rc mdm_api_query(mdm_api_call_t *call, const char *name,
                      mdm_str_t *value_r, mdm_err_t *err);
+/* RFC 3339, or a duration from now, as wall time.  MDM_EINVAL. */
+mdm_rc mdm_api_moment(mdm_str_t value, const char *name, int64_t *us_r,
+                      mdm_err_t *err);
 /* "1", "true", "on" or an empty value. */
 mdm_rc mdm_api_flag(mdm_api_call_t *call, const char *name, bool *value_r,
                     mdm_err_t *err);

@@ -141,24 +141,12 @@ static mdm_rc read_time(mdm_api_call_t *call, const char *name, int64_t *us_r,
                         mdm_err_t *err)
 {
     mdm_str_t value;
-    int64_t us;
     mdm_rc rc = mdm_api_query(call, name, &value, err);
 
     *us_r = 0;
-    if (rc != MDM_OK || value.s == NULL) {
-        return rc;
-    }
-    if (mdm_time_parse(value, &us)) {
-        *us_r = us;
-    } else if (mdm_parse_duration(value, &us)) {
-        *us_r = mdm_wall_us(NULL) + us;
-    } else {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "%s is a time (2026-01-31T12:00:00Z) or a duration "
-                           "(4h)",
-                           name);
-    }
-    return MDM_OK;
+    return rc == MDM_OK && value.s != NULL
+               ? mdm_api_moment(value, name, us_r, err)
+               : rc;
 }
 
 /* A command lives as long as the call says, or "off": for ever; else as long

@@ -1,6 +1,7 @@
 /*
- * mdm_cms.h - signed messages (CMS SignedData): one signer whose signature
- * stands apart from the content, as devices sign their requests.
+ * mdm_cms.h - signed messages (CMS SignedData) with one signer: a signature
+ * that stands apart from the content, as devices sign their requests, or
+ * around it, as they introduce themselves.
  *
  * Proves only that the content was signed with the key of a certificate;
  * whether that is trusted is judged with mdm_trust_verify(), and best before
@@ -23,6 +24,14 @@ typedef struct mdm_cms mdm_cms_t;
  * MDM_EINVAL: anything else (text says what); MDM_ENOMEM. */
 mdm_rc mdm_cms_open(mdm_str_t data, mdm_arena_t *arena, mdm_cms_t **cms_r,
                     mdm_shown_t *signer_r, mdm_err_t *err) MDM_USE_RESULT;
+
+/* The same for a message that holds its content: *content_r, borrowed from
+ * the message and not proved by anything before mdm_cms_verify(cms, content).
+ * MDM_EINVAL also: no content, or an empty one. */
+mdm_rc mdm_cms_open_whole(mdm_str_t data, mdm_arena_t *arena,
+                          mdm_cms_t **cms_r, mdm_shown_t *signer_r,
+                          mdm_str_t *content_r, mdm_err_t *err)
+    MDM_USE_RESULT;
 
 /* Does the signature fit these bytes, exactly as they are?  SHA-1, SHA-2;
  * RSA (PKCS #1 v1.5), ECDSA.

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mdm_machineinfo.h"
 #include "mdm_pushcert.h"
 #include "mdm_store.h"
 #include "mdm_str.h"
@@ -24,7 +25,11 @@ static const mdm_directive_t directives[MDM_DIRECTIVE_COUNT] = {
 };
 
 /* Directives that may be given several times in one node. */
-#define REPEATABLE (UINT64_C(1) << MDM_DIRECTIVE_PUSH_CERTIFICATE)
+#define REPEATABLE                                                            \
+    (UINT64_C(1) << MDM_DIRECTIVE_PUSH_CERTIFICATE |                          \
+     UINT64_C(1) << MDM_DIRECTIVE_SERVICE_DISCOVERY)
+
+_Static_assert(MDM_DIRECTIVE_COUNT <= 64, "mdm_config_t.set has a bit each");
 
 const mdm_directive_t *mdm_directives(size_t *n_r)
 {
@@ -63,6 +68,8 @@ mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
     config->scope = scope;
     config->loaded_us = mdm_wall_us(NULL);
     config->found = &config->found_here;
+    config->seen = &config->seen_flags;
+    config->site = &config->site_own;
     config->arena = mdm_arena_new(true);
     ok = config->arena != NULL;
     if (ok && path != NULL) {
@@ -94,7 +101,9 @@ void mdm_config_free(mdm_config_t **config)
 {
     if (*config != NULL) {
         mdm_trust_free(&(*config)->owned_trust);
+        mdm_trust_free(&(*config)->owned_origin);
         mdm_jwt_key_free(&(*config)->owned_token_key);
+        mdm_authority_release(&(*config)->scep_authority);
         mdm_arena_free(&(*config)->arena);
         free(*config);
         *config = NULL;
@@ -143,6 +152,7 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
         *merged = *child;
         merged->arena = NULL;
         merged->owned_trust = NULL;
+        merged->owned_origin = NULL;
         merged->owned_token_key = NULL;
     }
     /* MDMEndpoint stands alone: it is never inherited. */
@@ -156,6 +166,18 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
     INHERIT(API_TOKEN_FILE, api_tokens)
     INHERIT(DEVICE_CA_CERTIFICATE, device_trust)
     INHERIT(RETURN_TO_SERVICE, return_to_service)
+    INHERIT(ENROLLMENT_FLOW, flows)
+    INHERIT(ENROLLMENT_CA_CERTIFICATE, origin_trust)
+    INHERIT(ENROLLMENT_SIGNATURE, accept_unverified)
+    INHERIT(ENROLLMENT_MINIMUM_OS, minimum_os)
+    INHERIT(ENROLLMENT_MINIMUM_OS, nminimum_os)
+    INHERIT(ENROLLMENT_SERIAL, serials)
+    INHERIT(ENROLLMENT_LOGIN, login_url)
+    INHERIT(ENROLLMENT_USER, user_variable)
+    INHERIT(ENROLLMENT_USER, user_domain)
+    INHERIT(ENROLLMENT_TOKEN_LIFE, token_first_us)
+    INHERIT(ENROLLMENT_TOKEN_LIFE, token_life_us)
+    INHERIT(SERVICE_DISCOVERY, discovery)
     INHERIT(TOKEN_SIGNER, token_key)
     INHERIT(TOKEN_SIGNER, token_issuer)
     merged->set |= parent->set & ~(UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT);
@@ -200,6 +222,9 @@ mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
     if (mdm_config_check_locked(c, err) != MDM_OK) {
         return MDM_ECONFIG;
     }
+    if (mdm_config_check_scep(c, log, err) != MDM_OK) {
+        return MDM_ECONFIG;
+    }
     check_push_certs(c, log);
     if (!c->push && c->npush_certs > 0) {
         warn(log, "push certificates are named but MDMPush (mdm_push) is off: "
@@ -209,7 +234,8 @@ mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
 }
 
 /* How devices prove themselves at one of their endpoints. */
-static mdm_rc check_identity(const mdm_config_t *server,
+static mdm_rc check_identity(const mdm_config_t *main,
+                             const mdm_config_t *server,
                              const mdm_config_t *location,
                              const mdm_log_t *log, mdm_err_t *err)
 {
@@ -218,11 +244,7 @@ static mdm_rc check_identity(const mdm_config_t *server,
     size_t i;
 
     if (server->device_trust == NULL) {
-        return mdm_err_set(
-            err, MDM_ECONFIG, 0,
-            "a device endpoint needs MDMDeviceCACertificateFile "
-            "(mdm_device_ca_certificate): the certificate authority that "
-            "issued the devices' identities");
+        *main->seen |= MDM_SEEN_NO_DEVICE_CA; /* judged when all is read */
     }
     if (header && proxies == NULL) {
         return mdm_err_set(
@@ -290,14 +312,34 @@ static void note_trust(const mdm_config_t *main, const mdm_trust_t *trust,
     }
 }
 
+/* Profiles name these places. */
+static void note_place(const mdm_config_t *server,
+                       const mdm_config_t *location)
+{
+    mdm_site_t *site = server->site;
+    const char **place = location->role == MDM_ROLE_MDM       ? &site->mdm
+                         : location->role == MDM_ROLE_SERVER  ? &site->server
+                         : location->role == MDM_ROLE_CHECKIN ? &site->checkin
+                         : location->role == MDM_ROLE_SCEP    ? &site->scep
+                                                              : NULL;
+
+    if (place != NULL && *place == NULL) {
+        *place = location->path;
+    }
+}
+
 mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
                                  const mdm_config_t *server,
                                  const mdm_config_t *location,
                                  const mdm_log_t *log, mdm_err_t *err)
 {
     main->found->endpoint = true;
+    note_place(server, location);
     switch (location->role) {
     case MDM_ROLE_OFF:
+        break;
+    case MDM_ROLE_SCEP:
+        *main->seen |= MDM_SEEN_SCEP;
         break;
     case MDM_ROLE_API:
         if (location->path == NULL) {
@@ -312,13 +354,26 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
         break;
     case MDM_ROLE_STATUS:
         break;
+    case MDM_ROLE_ENROLL:
+        return mdm_config_check_enrollment(server, location, log, err);
+    case MDM_ROLE_WELLKNOWN:
+        if (location->discovery == NULL) {
+            return mdm_err_set(
+                err, MDM_ECONFIG, 0,
+                "the wellknown role needs MDMServiceDiscovery "
+                "(mdm_service_discovery): where devices enrol with an "
+                "account");
+        }
+        break;
     case MDM_ROLE_MDM:
     case MDM_ROLE_SERVER:
     case MDM_ROLE_CHECKIN:
-        if (check_identity(server, location, log, err) != MDM_OK) {
+        if (check_identity(main, server, location, log, err) != MDM_OK) {
             return MDM_ECONFIG;
         }
-        note_trust(main, server->device_trust, log);
+        if (server->device_trust != NULL) {
+            note_trust(main, server->device_trust, log);
+        }
         break;
     }
     return MDM_OK;
@@ -346,15 +401,31 @@ bool mdm_config_takes_certificate(const mdm_config_t *location)
     return (location->prove & MDM_PROVE_CERTIFICATE) != 0;
 }
 
+const char *mdm_config_user_variable(const mdm_config_t *location)
+{
+    return location->user_variable;
+}
+
+/* Strangers may come to the ways into management: they are not waited for
+ * longer than what they have to say. */
 uint64_t mdm_config_body_max(const mdm_config_t *location)
 {
-    return location->plist_limits.size;
+    switch (location->role) {
+    case MDM_ROLE_ENROLL:
+    case MDM_ROLE_WELLKNOWN:
+        return MDM_MACHINEINFO_MAX;
+    case MDM_ROLE_SCEP:
+        return MDM_SCEP_BODY_MAX;
+    default:
+        return location->plist_limits.size;
+    }
 }
 
 static const char *role_name(mdm_role_t role)
 {
     static const char *const names[] = {"off", "mdm", "server", "checkin",
-                                        "api", "status"};
+                                        "api", "status", "enroll",
+                                        "wellknown", "scep"};
 
     return names[role];
 }

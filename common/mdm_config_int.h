@@ -1,8 +1,9 @@
 /*
  * mdm_config_int.h - between the files that read directives' arguments:
  * mdm_config_set.c (which directive goes where), mdm_config_arg.c (kinds of
- * arguments), mdm_config_push.c, mdm_config_pushcert.c, mdm_config_device.c
- * and mdm_config_services.c (groups).
+ * arguments), mdm_config_push.c, mdm_config_pushcert.c, mdm_config_device.c,
+ * mdm_config_enrollment.c, mdm_config_scep.c and mdm_config_services.c
+ * (groups).
  */
 #ifndef MDM_CONFIG_INT_H
 #define MDM_CONFIG_INT_H
@@ -19,6 +20,23 @@ mdm_rc mdm_config_apply_device(mdm_config_t *config, mdm_directive_id_t id,
 mdm_rc mdm_config_apply_services(mdm_config_t *config, mdm_directive_id_t id,
                                  int argc, const char *const *argv,
                                  mdm_err_t *err) MDM_USE_RESULT;
+mdm_rc mdm_config_apply_enrollment(mdm_config_t *config,
+                                   mdm_directive_id_t id, int argc,
+                                   const char *const *argv, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+/* What fits together at an endpoint of the enroll role.  MDM_ECONFIG. */
+mdm_rc mdm_config_check_enrollment(const mdm_config_t *server,
+                                   const mdm_config_t *location,
+                                   const mdm_log_t *log, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+mdm_rc mdm_config_apply_scep(mdm_config_t *config, mdm_directive_id_t id,
+                             const char *const *argv, mdm_err_t *err)
+    MDM_USE_RESULT;
+/* Across directives, and who trusts devices.  MDM_ECONFIG. */
+mdm_rc mdm_config_check_scep(const mdm_config_t *config, const mdm_log_t *log,
+                             mdm_err_t *err) MDM_USE_RESULT;
 
 /* A push certificate, and the pass phrase of those with encrypted keys, in
  * any order. */

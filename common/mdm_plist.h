@@ -92,11 +92,13 @@ mdm_rc mdm_plist_to_json(mdm_str_t xml, const mdm_plist_limits_t *limits,
 
 /* One key and its value in a dictionary to be written. */
 typedef struct mdm_plist_put {
-    const char *key;       /* ASCII without markup */
-    mdm_plist_type_t type; /* STRING, DATA, BOOL or DICT; ABSENT: left out */
+    const char *key;       /* ASCII without markup; not of an array's items */
+    mdm_plist_type_t type; /* STRING, DATA, BOOL, INTEGER, DICT or ARRAY;
+                            * ABSENT: left out */
     mdm_str_t value;       /* STRING: printable ASCII, newlines; DATA: bytes */
     bool flag;
-    const struct mdm_plist_put *items; /* of a DICT */
+    int64_t number;                    /* of an INTEGER */
+    const struct mdm_plist_put *items; /* of a DICT or an ARRAY */
     size_t n;
 } mdm_plist_put_t;
 

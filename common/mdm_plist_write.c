@@ -58,46 +58,72 @@ static bool is_ascii(mdm_str_t text)
     return true;
 }
 
-static mdm_rc put_dict(mdm_buf_t *xml, const mdm_plist_put_t *items, size_t n,
-                       int depth, mdm_err_t *err)
+static mdm_rc put_items(mdm_buf_t *xml, const mdm_plist_put_t *container,
+                        int depth, mdm_err_t *err);
+
+static mdm_rc put_value(mdm_buf_t *xml, const mdm_plist_put_t *p, int depth,
+                        mdm_err_t *err)
 {
+    switch (p->type) {
+    case MDM_PLIST_DICT:
+    case MDM_PLIST_ARRAY:
+        return put_items(xml, p, depth + 1, err);
+    case MDM_PLIST_BOOL:
+        (void)mdm_buf_puts(xml, p->flag ? "<true/>" : "<false/>");
+        return MDM_OK;
+    case MDM_PLIST_INTEGER:
+        (void)mdm_buf_printf(xml, "<integer>%lld</integer>",
+                             (long long)p->number);
+        return MDM_OK;
+    case MDM_PLIST_DATA:
+        (void)mdm_buf_puts(xml, "<data>");
+        put_data(xml, p->value);
+        (void)mdm_buf_puts(xml, "</data>");
+        return MDM_OK;
+    default:
+        if (!is_ascii(p->value)) {
+            return mdm_err_set(err, MDM_EINVAL, 0,
+                               "%s is not printable ASCII",
+                               p->key != NULL ? p->key : "a value");
+        }
+        (void)mdm_buf_puts(xml, "<string>");
+        put_text(xml, p->value);
+        (void)mdm_buf_puts(xml, "</string>");
+        return MDM_OK;
+    }
+}
+
+static mdm_rc put_items(mdm_buf_t *xml, const mdm_plist_put_t *container,
+                        int depth, mdm_err_t *err)
+{
+    const char *tag = container->type == MDM_PLIST_ARRAY ? "array" : "dict";
     const mdm_plist_put_t *p;
     mdm_rc rc = MDM_OK;
 
     if (depth == DEPTH_MAX) {
         return mdm_err_set(err, MDM_EINVAL, 0, "nested too deep");
     }
-    (void)mdm_buf_puts(xml, "<dict>\n");
-    for (p = items; rc == MDM_OK && p < items + n; p++) {
+    (void)mdm_buf_printf(xml, "<%s>\n", tag);
+    for (p = container->items;
+         rc == MDM_OK && p < container->items + container->n; p++) {
         if (p->type == MDM_PLIST_ABSENT) {
             continue;
         }
-        (void)mdm_buf_printf(xml, "<key>%s</key>", p->key);
-        if (p->type == MDM_PLIST_DICT) {
-            rc = put_dict(xml, p->items, p->n, depth + 1, err);
-        } else if (p->type == MDM_PLIST_BOOL) {
-            (void)mdm_buf_puts(xml, p->flag ? "<true/>" : "<false/>");
-        } else if (p->type == MDM_PLIST_DATA) {
-            (void)mdm_buf_puts(xml, "<data>");
-            put_data(xml, p->value);
-            (void)mdm_buf_puts(xml, "</data>");
-        } else if (is_ascii(p->value)) {
-            (void)mdm_buf_puts(xml, "<string>");
-            put_text(xml, p->value);
-            (void)mdm_buf_puts(xml, "</string>");
-        } else {
-            rc = mdm_err_set(err, MDM_EINVAL, 0,
-                             "%s is not printable ASCII", p->key);
+        if (container->type == MDM_PLIST_DICT) {
+            (void)mdm_buf_printf(xml, "<key>%s</key>", p->key);
         }
+        rc = put_value(xml, p, depth, err);
         (void)mdm_buf_puts(xml, "\n");
     }
-    (void)mdm_buf_puts(xml, "</dict>");
+    (void)mdm_buf_printf(xml, "</%s>", tag);
     return rc;
 }
 
 mdm_rc mdm_plist_write(const mdm_plist_put_t *items, size_t n, mdm_buf_t *xml,
                        mdm_err_t *err)
 {
+    const mdm_plist_put_t root = {
+        .type = MDM_PLIST_DICT, .items = items, .n = n};
     mdm_rc rc;
 
     (void)mdm_buf_puts(
@@ -105,7 +131,7 @@ mdm_rc mdm_plist_write(const mdm_plist_put_t *items, size_t n, mdm_buf_t *xml,
              "<!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" "
              "\"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n"
              "<plist version=\"1.0\">");
-    rc = put_dict(xml, items, n, 0, err);
+    rc = put_items(xml, &root, 0, err);
     (void)mdm_buf_puts(xml, "</plist>\n");
     if (rc == MDM_OK && mdm_buf_rc(xml) != MDM_OK) {
         rc = mdm_err_set(err, mdm_buf_rc(xml), 0,

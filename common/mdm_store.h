@@ -101,6 +101,7 @@ typedef struct mdm_poll {
     bool bound_elsewhere;
     mdm_renewal_t renewal; /* of the certificate, when it is bound */
     bool blocked;          /* the device: an operator shut it out */
+    bool revoked;          /* the certificate, which we have issued */
     bool push_due;
     bool has_command; /* something deliverable waits */
 } mdm_poll_t;

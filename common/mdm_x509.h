@@ -91,6 +91,10 @@ typedef struct mdm_trust mdm_trust_t;
  * as issuers.  MDM_EINVAL: none, or one that is no CA. */
 mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
     MDM_USE_RESULT;
+/* The same of certificates in DER. */
+mdm_rc mdm_trust_new_der(const mdm_str_t *certs, size_t n,
+                         mdm_trust_t **trust_r, mdm_err_t *err)
+    MDM_USE_RESULT;
 void mdm_trust_free(mdm_trust_t **trust);
 
 #define MDM_TRUST_SUBJECT_SIZE 256
@@ -123,6 +127,25 @@ typedef struct mdm_identity {
 mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
                         int64_t now_us, mdm_identity_t *identity_r,
                         mdm_err_t *err) MDM_USE_RESULT;
+
+/* Does a certificate that a device got when it was made come from one of
+ * these authorities, at whatever time?  Some of their intermediates have
+ * ended long ago and are still in use, a new device's clock may be wrong, and
+ * chains with SHA-1 are about; so times and strength are not looked at, only
+ * signatures up to an authority.  Source: docs/protocol.md, enrolment.
+ * Nothing is remembered.
+ * MDM_EIDENTITY: not a certificate.  MDM_EDENIED: not from them (text says
+ * why).  MDM_ENOMEM. */
+mdm_rc mdm_trust_verify_origin(const mdm_trust_t *trust,
+                               const mdm_shown_t *shown, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+/* The same against several, of which each may be NULL; at most 4.  With none
+ * at all nobody is trusted. */
+mdm_rc mdm_trust_verify_any(const mdm_trust_t *const *trusts, size_t n,
+                            const mdm_shown_t *shown, int64_t now_us,
+                            mdm_identity_t *identity_r, mdm_err_t *err)
+    MDM_USE_RESULT;
 
 /* Was the certificate with this fingerprint found good, and is it so at this
  * time?  For tests and measurements. */

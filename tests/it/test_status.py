@@ -237,7 +237,7 @@ def test_device_ca_at_configtest(own_server, pki, left):
                         start=False)
     status, text = server.configtest()
     assert status == 0, text
-    assert ("MDM0520" if left > 0 else "MDM0521") in text
+    assert ("MDM0505" if left > 0 else "MDM0506") in text
     assert "An old authority" in text
 
 

@@ -12,7 +12,7 @@
 static void test_values(void **state)
 {
     static const values_t cases[] = {
-        {MDM_DIRECTIVE_ENDPOINT, "mdm|server|checkin|api|status|off",
+        {MDM_DIRECTIVE_ENDPOINT, "mdm|server|checkin|api|status|enroll|off",
          "|MDM|x|mdm api"},
         {MDM_DIRECTIVE_STORE, "sqlite:x.db|sqlite:/tmp/x.db",
          "|x.db|sqlite:|mysql:x|sqlite:a b"},

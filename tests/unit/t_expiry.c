@@ -237,9 +237,9 @@ static void test_device_ca(void **state)
     trusts[0] = trust;
     s.config.trusts = trusts;
     s.config.ntrusts = 1;
-    assert_non_null(strstr(look(&s, false, now), "E MDM0520"));
+    assert_non_null(strstr(look(&s, false, now), "E MDM0505"));
     assert_string_equal(look(&s, false, now), "");
-    assert_non_null(strstr(look(&s, false, now + 3 * DAY_US), "A MDM0521"));
+    assert_non_null(strstr(look(&s, false, now + 3 * DAY_US), "A MDM0506"));
     mdm_trust_free(&trust);
     free(pem);
     testcert_free(&ca);

@@ -717,12 +717,19 @@ static void test_write(void **state)
         {.key = "On", .type = MDM_PLIST_BOOL, .flag = true},
         {.key = "Off", .type = MDM_PLIST_BOOL},
     };
+    const mdm_plist_put_t list[] = {
+        {.type = MDM_PLIST_INTEGER, .number = -5},
+        {.type = MDM_PLIST_ABSENT},
+        {.type = MDM_PLIST_ARRAY},
+        {.type = MDM_PLIST_STRING, .value = {"s", 1}},
+    };
     mdm_plist_put_t items[] = {
         {.key = "Empty", .type = MDM_PLIST_STRING, .value = {"", 0}},
         {.key = "Text", .type = MDM_PLIST_STRING, .value = {"a<&>b", 5}},
         {.key = "Left", .type = MDM_PLIST_ABSENT},
         {.key = "Data", .type = MDM_PLIST_DATA, .value = {"\0\xff\n", 3}},
         {.key = "Dict", .type = MDM_PLIST_DICT, .items = inner, .n = 2},
+        {.key = "List", .type = MDM_PLIST_ARRAY, .items = list, .n = 4},
     };
     char big[100000];
     mdm_buf_t xml;
@@ -736,7 +743,8 @@ static void test_write(void **state)
     assert_int_equal(to_json(mdm_buf_str(&xml), &json, &err), MDM_OK);
     assert_string_equal(mdm_buf_str(&json).s,
                         "{\"Empty\":\"\",\"Text\":\"a<&>b\",\"Data\":"
-                        "\"AP8K\",\"Dict\":{\"On\":true,\"Off\":false}}");
+                        "\"AP8K\",\"Dict\":{\"On\":true,\"Off\":false},"
+                        "\"List\":[-5,[],\"s\"]}");
     mdm_buf_clear(&json);
     mdm_buf_clear(&xml);
     /* Long data is put together from pieces without a seam. */

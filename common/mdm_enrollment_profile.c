@@ -1,0 +1,240 @@
+/*
+ * mdm_enrollment_profile.c - what stands in the profile of one request: the
+ * URLs of this site, the topic, a challenge for this device, and what the way
+ * asks for.
+ */
+#include "mdm_enrollment_int.h"
+
+#include <string.h>
+
+#include "mdm_challenge.h"
+#include "mdm_profile.h"
+#include "mdm_str.h"
+
+/* How long a device may take from the profile to its identity. */
+#define CHALLENGE_US (3600 * MDM_SEC)
+#define TOPICS_MAX 2
+
+/* ---- parts --------------------------------------------------------------- */
+
+typedef struct job {
+    mdm_arena_t *arena;
+    mdm_pushcert_row_t rows[TOPICS_MAX];
+    size_t n;
+} job_t;
+
+static mdm_rc read_topics(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    job_t *job = arg;
+
+    return mdm_store_pushcert_list(tx, job->arena, job->rows, TOPICS_MAX,
+                                   &job->n, err);
+}
+
+/* The topic, when there is one only. */
+static mdm_rc find_topic(const mdm_enrollment_call_t *call,
+                         mdm_str_t *topic_r, mdm_err_t *err)
+{
+    const mdm_config_t *main = call->server->config;
+    job_t job = {.arena = call->arena};
+    mdm_rc rc;
+
+    if (main->npush_certs == 1) {
+        *topic_r = main->push_certs[0]->topic;
+        return MDM_OK;
+    }
+    rc = mdm_store_read(call->server->store, read_topics, &job, err);
+    if (rc == MDM_OK && job.n != 1) {
+        rc = mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_PROFILE_INCOMPLETE,
+                         "an enrolment profile needs a topic, but there %s",
+                         job.n == 0 ? "is no push certificate"
+                                    : "are push certificates of several");
+    }
+    *topic_r = rc == MDM_OK ? job.rows[0].topic : MDM_STR_NONE;
+    return rc;
+}
+
+/* The URL of a location of this site; absent: there is none. */
+static mdm_rc site_url(const mdm_enrollment_call_t *call, const char *path,
+                       mdm_str_t *url_r, mdm_err_t *err)
+{
+    const char *url = path != NULL
+                          ? mdm_http_url(call->request, path, call->arena)
+                          : NULL;
+
+    *url_r = mdm_str_from(url);
+    return path == NULL || url != NULL ? MDM_OK : mdm_err_nomem(err);
+}
+
+/* Bound to what the device said of itself: if that was not true, its
+ * enrolment fails. */
+static mdm_rc give_challenge(mdm_enrollment_call_t *call,
+                             mdm_profile_t *profile, mdm_err_t *err)
+{
+    const mdm_challenge_t what = {
+        .purpose = MDM_CHALLENGE_ENROL,
+        .device_id = call->info.udid,
+        .serial_number = call->info.serial,
+    };
+    char text[MDM_CHALLENGE_SIZE];
+    mdm_rc rc = mdm_challenge_give(call->server->store, &what, CHALLENGE_US,
+                                   text, err);
+
+    if (rc == MDM_OK && !mdm_arena_str(call->arena, mdm_str_from(text),
+                                       &profile->challenge)) {
+        rc = mdm_err_nomem(err);
+    }
+    mdm_wipe(text, sizeof(text));
+    return rc;
+}
+
+/* Names and the identity, which two of the profiles have. */
+static mdm_rc begin(mdm_enrollment_call_t *call, mdm_profile_t *profile,
+                    mdm_err_t *err)
+{
+    const mdm_site_t *site = call->request->server->site;
+    mdm_rc rc;
+
+    memset(profile, 0, sizeof(*profile));
+    profile->identifier = mdm_str_from(mdm_arena_printf(
+        call->arena, "%.*s.mdm", MDM_STR_ARG(call->request->host)));
+    profile->name = MDM_STR("Device management");
+    profile->organization = call->request->host;
+    profile->common_name = call->info.udid.n > 0     ? call->info.udid
+                           : call->info.serial.n > 0 ? call->info.serial
+                                                     : MDM_STR("device");
+    if (profile->identifier.s == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = site_url(call, site->scep, &profile->scep_url, err);
+    if (rc == MDM_OK && profile->scep_url.s == NULL) {
+        rc = mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_PROFILE_INCOMPLETE,
+                         "an enrolment profile needs a scep endpoint at the "
+                         "same site");
+    }
+    return rc;
+}
+
+static mdm_rc add_management(mdm_enrollment_call_t *call,
+                             mdm_profile_t *profile, mdm_err_t *err)
+{
+    const mdm_site_t *site = call->request->server->site;
+    bool split = site->mdm == NULL;
+    mdm_rc rc = find_topic(call, &profile->topic, err);
+
+    if (rc == MDM_OK) {
+        rc = site_url(call, split ? site->server : site->mdm,
+                      &profile->server_url, err);
+    }
+    if (rc == MDM_OK && split) {
+        rc = site_url(call, site->checkin, &profile->checkin_url, err);
+    }
+    if (rc == MDM_OK && (profile->server_url.s == NULL ||
+                         (split && profile->checkin_url.s == NULL))) {
+        rc = mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_PROFILE_INCOMPLETE,
+                         "an enrolment profile needs an mdm endpoint, or "
+                         "server and checkin, at the same site");
+    }
+    profile->access_rights = call->flow == MDM_FLOW_BYOD ? 0 : MDM_RIGHTS_ALL;
+    profile->tokens = call->request->server->token_key != NULL;
+    if (call->flow == MDM_FLOW_BYOD || call->flow == MDM_FLOW_ADDE) {
+        profile->mode = call->flow == MDM_FLOW_BYOD ? MDM_STR("BYOD")
+                                                    : MDM_STR("ADDE");
+        profile->account = call->account;
+    }
+    return rc;
+}
+
+/* ---- answers ------------------------------------------------------------- */
+
+typedef mdm_rc write_fn(const mdm_profile_t *profile, mdm_buf_t *xml,
+                        mdm_err_t *err);
+
+static mdm_rc reply(mdm_enrollment_call_t *call, const mdm_buf_t *xml,
+                    mdm_err_t *err)
+{
+    mdm_str_t body = MDM_STR_NONE;
+
+    if (!mdm_arena_str(call->arena, mdm_buf_str(xml), &body)) {
+        return mdm_err_nomem(err);
+    }
+    mdm_http_header(call->response, "Content-Disposition",
+                    "attachment; filename=\"enroll.mobileconfig\"");
+    mdm_http_header(call->response, "Cache-Control", "no-store");
+    mdm_http_reply(call->response, 200, MDM_PROFILE_TYPE, body);
+    return MDM_OK;
+}
+
+static mdm_rc write_reply(mdm_enrollment_call_t *call,
+                          const mdm_profile_t *profile, write_fn *write,
+                          mdm_err_t *err)
+{
+    mdm_buf_t xml;
+    mdm_rc rc;
+
+    mdm_buf_init_secret(&xml, MDM_PROFILE_MAX);
+    rc = write(profile, &xml, err);
+    if (rc == MDM_OK) {
+        rc = reply(call, &xml, err);
+    }
+    mdm_buf_clear(&xml);
+    return rc;
+}
+
+mdm_rc mdm_enrollment_profile(mdm_enrollment_call_t *call, mdm_err_t *err)
+{
+    mdm_profile_t profile;
+    mdm_rc rc = begin(call, &profile, err);
+
+    if (rc == MDM_OK) {
+        rc = add_management(call, &profile, err);
+    }
+    if (rc == MDM_OK) {
+        rc = give_challenge(call, &profile, err);
+    }
+    return rc == MDM_OK ? write_reply(call, &profile, mdm_profile_write, err)
+                        : rc;
+}
+
+mdm_rc mdm_enrollment_identity_profile(mdm_enrollment_call_t *call,
+                                       mdm_err_t *err)
+{
+    mdm_profile_t profile;
+    mdm_rc rc = begin(call, &profile, err);
+
+    if (rc == MDM_OK) {
+        rc = give_challenge(call, &profile, err);
+    }
+    return rc == MDM_OK ? write_reply(call, &profile,
+                                      mdm_profile_write_identity, err)
+                        : rc;
+}
+
+mdm_rc mdm_enrollment_service_profile(mdm_enrollment_call_t *call,
+                                      mdm_str_t challenge, mdm_err_t *err)
+{
+    mdm_str_t target = call->request->target;
+    mdm_str_t path = mdm_str_split(&target, '?');
+    const char *back = mdm_arena_printf(call->arena, "%.*s?ota",
+                                        MDM_STR_ARG(path));
+    mdm_profile_t profile;
+    mdm_str_t url = MDM_STR_NONE;
+    mdm_buf_t xml;
+    mdm_rc rc = back != NULL ? begin(call, &profile, err)
+                             : mdm_err_nomem(err);
+
+    if (rc == MDM_OK) {
+        rc = site_url(call, back, &url, err);
+    }
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    profile.challenge = challenge;
+    mdm_buf_init_secret(&xml, MDM_PROFILE_MAX);
+    rc = mdm_profile_write_service(&profile, url, &xml, err);
+    if (rc == MDM_OK) {
+        rc = reply(call, &xml, err);
+    }
+    mdm_buf_clear(&xml);
+    return rc;
+}
