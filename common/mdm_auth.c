@@ -177,13 +177,9 @@ mdm_rc mdm_auth_identity(const mdm_proof_t *proof, const mdm_shown_t *shown,
     const mdm_trust_t *trust = proof->request->server->device_trust;
     int64_t now = mdm_wall_us(NULL);
 
-    if (proof->ca != NULL) {
-        return mdm_ca_verify(proof->ca, trust, shown, now, identity_r, err);
-    }
-    return trust != NULL
-               ? mdm_trust_verify(trust, shown, now, identity_r, err)
-               : mdm_err_set(err, MDM_EINTERNAL, MDM_MSG_INTERNAL,
-                             "no device certificate authority is configured");
+    return proof->ca != NULL
+               ? mdm_ca_verify(proof->ca, trust, shown, now, identity_r, err)
+               : mdm_trust_verify(trust, shown, now, identity_r, err);
 }
 
 mdm_rc mdm_auth_device(const mdm_proof_t *proof, mdm_speaker_t *speaker_r,
@@ -194,6 +190,10 @@ mdm_rc mdm_auth_device(const mdm_proof_t *proof, mdm_speaker_t *speaker_r,
     mdm_rc rc;
 
     speaker_r->cert = MDM_STR_NONE;
+    if (request->server->device_trust == NULL && proof->ca == NULL) {
+        return mdm_err_set(err, MDM_EINTERNAL, MDM_MSG_INTERNAL,
+                           "no device certificate authority is configured");
+    }
     rc = read_held(request, arena, &proofs.held, err);
     if (rc == MDM_OK) {
         rc = read_signature(request, arena, &proofs, err);

@@ -43,4 +43,20 @@ mdm_rc mdm_cms_verify(mdm_cms_t *cms, mdm_str_t content, mdm_err_t *err)
 /* Frees; sets *cms to NULL.  Before its arena. */
 void mdm_cms_close(mdm_cms_t **cms);
 
+/* Who signs what we send.  Made in the parent, any thread afterwards. */
+typedef struct mdm_signer mdm_signer_t;
+
+/* From a certificate, its key without pass phrase, and further certificates
+ * for the chain, in any form (mdm_x509_material.h).  MDM_EINVAL: the text
+ * says what is missing or wrong; MDM_ENOMEM. */
+mdm_rc mdm_signer_new(const mdm_str_t *parts, size_t nparts,
+                      mdm_signer_t **signer_r, mdm_err_t *err) MDM_USE_RESULT;
+void mdm_signer_free(mdm_signer_t **signer);
+/* When its certificate ends. */
+int64_t mdm_signer_end(const mdm_signer_t *signer);
+/* Appends a SignedData with the content in it, SHA-256, DER, with the chain.
+ * MDM_EINTERNAL, MDM_ENOMEM. */
+mdm_rc mdm_signer_sign(const mdm_signer_t *signer, mdm_str_t content,
+                       mdm_buf_t *der, mdm_err_t *err) MDM_USE_RESULT;
+
 #endif

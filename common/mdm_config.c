@@ -25,11 +25,11 @@ static const mdm_directive_t directives[MDM_DIRECTIVE_COUNT] = {
 };
 
 /* Directives that may be given several times in one node. */
-#define REPEATABLE                                                            \
-    (UINT64_C(1) << MDM_DIRECTIVE_PUSH_CERTIFICATE |                          \
-     UINT64_C(1) << MDM_DIRECTIVE_SERVICE_DISCOVERY)
-
-_Static_assert(MDM_DIRECTIVE_COUNT <= 64, "mdm_config_t.set has a bit each");
+static bool is_repeatable(mdm_directive_id_t id)
+{
+    return id == MDM_DIRECTIVE_PUSH_CERTIFICATE ||
+           id == MDM_DIRECTIVE_SERVICE_DISCOVERY;
+}
 
 const mdm_directive_t *mdm_directives(size_t *n_r)
 {
@@ -103,6 +103,7 @@ void mdm_config_free(mdm_config_t **config)
         mdm_trust_free(&(*config)->owned_trust);
         mdm_trust_free(&(*config)->owned_origin);
         mdm_jwt_key_free(&(*config)->owned_token_key);
+        mdm_signer_free(&(*config)->owned_signer);
         mdm_authority_release(&(*config)->scep_authority);
         mdm_arena_free(&(*config)->arena);
         free(*config);
@@ -114,7 +115,6 @@ mdm_rc mdm_config_set(mdm_config_t *config, mdm_directive_id_t id, int argc,
                       const char *const *argv, mdm_err_t *err)
 {
     const mdm_directive_t *d = &directives[id];
-    uint64_t bit = UINT64_C(1) << id;
     mdm_rc rc;
 
     if (argc < d->min_args || (d->max_args >= 0 && argc > d->max_args)) {
@@ -124,13 +124,13 @@ mdm_rc mdm_config_set(mdm_config_t *config, mdm_directive_id_t id, int argc,
     if (config->scope != d->scope) {
         return mdm_err_set(err, MDM_ECONFIG, 0, "is not allowed here");
     }
-    if ((config->set & bit & ~REPEATABLE) != 0) {
+    if (config->set[id] && !is_repeatable(id)) {
         return mdm_err_set(err, MDM_ECONFIG, 0,
                            "is given twice here; remove one");
     }
     rc = mdm_config_apply(config, id, argc, argv, err);
     if (rc == MDM_OK) {
-        config->set |= bit;
+        config->set[id] = true;
     }
     return rc;
 }
@@ -141,19 +141,46 @@ size_t mdm_config_size(void)
 }
 
 #define INHERIT(id, field)                                                    \
-    if ((child->set & UINT64_C(1) << MDM_DIRECTIVE_##id) == 0) {              \
+    if (!child->set[MDM_DIRECTIVE_##id]) {                                    \
         merged->field = parent->field;                                        \
     }
+
+static void merge_profile(mdm_config_t *merged, const mdm_config_t *parent,
+                          const mdm_config_t *child)
+{
+    INHERIT(PUBLIC_URL, profile.public_url)
+    INHERIT(PROFILE_ORGANIZATION, profile.organization)
+    INHERIT(PROFILE_NAME, profile.name)
+    INHERIT(PROFILE_IDENTIFIER, profile.identifier)
+    INHERIT(PROFILE_ACCESS_RIGHTS, profile.access_rights)
+    INHERIT(PROFILE_SIGNER, profile.signer)
+    INHERIT(PROFILE_TOPIC, profile.topic)
+    INHERIT(PROFILE_SERVER_URL, profile.server_url)
+    INHERIT(PROFILE_CHECKIN_URL, profile.checkin_url)
+    INHERIT(PROFILE_SCEP_URL, profile.scep_url)
+    INHERIT(PROFILE_SCEP_CHALLENGE, profile.scep_challenge)
+    INHERIT(PROFILE_SIGN_MESSAGE, profile.sign_message)
+    INHERIT(PROFILE_CHECK_OUT, profile.check_out)
+    INHERIT(PROFILE_USER_CHANNELS, profile.user_channels)
+    INHERIT(PROFILE_CERTIFICATE, profile.ncerts)
+    if (!child->set[MDM_DIRECTIVE_PROFILE_CERTIFICATE]) {
+        memcpy(merged->profile.certs, parent->profile.certs,
+               sizeof(merged->profile.certs));
+    }
+}
 
 void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
                       const mdm_config_t *child)
 {
+    size_t i;
+
     if (merged != child) {
         *merged = *child;
         merged->arena = NULL;
         merged->owned_trust = NULL;
         merged->owned_origin = NULL;
         merged->owned_token_key = NULL;
+        merged->owned_signer = NULL;
     }
     /* MDMEndpoint stands alone: it is never inherited. */
     INHERIT(PLIST_LIMITS, plist_limits)
@@ -180,7 +207,12 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
     INHERIT(SERVICE_DISCOVERY, discovery)
     INHERIT(TOKEN_SIGNER, token_key)
     INHERIT(TOKEN_SIGNER, token_issuer)
-    merged->set |= parent->set & ~(UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT);
+    merge_profile(merged, parent, child);
+    for (i = 0; i < MDM_DIRECTIVE_COUNT; i++) {
+        if (i != MDM_DIRECTIVE_ENDPOINT) {
+            merged->set[i] = merged->set[i] || parent->set[i];
+        }
+    }
 }
 
 bool mdm_config_is_endpoint(const mdm_config_t *location)
@@ -481,8 +513,7 @@ bool mdm_config_show(const mdm_config_t *c, mdm_directive_id_t id, char *dst,
         /* Whether it was given at all; its value is a file or a number that
          * needs no inspection from outside. */
         (void)snprintf(dst, cap, "%s",
-                       (c->set & UINT64_C(1) << id) != 0 ? "set" : "default");
-        return (c->set & UINT64_C(1) << id) != 0 ||
-               directives[id].preset != NULL;
+                       c->set[id] ? "set" : "default");
+        return c->set[id] || directives[id].preset != NULL;
     }
 }

@@ -7,6 +7,7 @@
 
 #include "mdm.h"
 #include "mdm_conn.h"
+#include "mdm_cms.h"
 #include "mdm_jwt.h"
 #include "mdm_mem.h"
 #include "mdm_net.h"
@@ -145,12 +146,35 @@ typedef struct mdm_found {
     size_t ntrusts;
 } mdm_found_t;
 
+#define MDM_PROFILE_CERTS_MAX 16
+
+/* What enrolment profiles of a virtual host say; absent: made up from the
+ * request and the endpoints. */
+typedef struct mdm_profile_settings {
+    mdm_str_t public_url; /* without a slash at its end */
+    mdm_str_t organization;
+    mdm_str_t name;
+    mdm_str_t identifier;
+    int64_t access_rights;
+    const mdm_signer_t *signer; /* NULL: profiles go out unsigned */
+    mdm_str_t topic;
+    mdm_str_t server_url;
+    mdm_str_t checkin_url;
+    mdm_str_t scep_url;
+    mdm_str_t scep_challenge; /* of an outside SCEP server */
+    bool sign_message;
+    bool check_out;
+    bool user_channels;
+    mdm_str_t certs[MDM_PROFILE_CERTS_MAX]; /* DER */
+    size_t ncerts;
+} mdm_profile_settings_t;
+
 struct mdm_config {
     mdm_scope_t scope;
     mdm_arena_t *arena; /* owns what the fields point to; NULL when merged */
     const char *path;
     const char *root;
-    uint64_t set; /* bit of every directive given in this node or above */
+    bool set[MDM_DIRECTIVE_COUNT]; /* given in this node or above */
     mdm_found_t *found; /* of the main node */
     mdm_found_t found_here;
     unsigned *seen; /* of the main node, of mdm_seen_t */
@@ -181,6 +205,8 @@ struct mdm_config {
     /* server */
     mdm_site_t *site; /* of this node; filled by the checks of endpoints */
     mdm_site_t site_own;
+    mdm_profile_settings_t profile;
+    mdm_signer_t *owned_signer; /* of this node, to be freed with it */
     const mdm_trust_t *device_trust;
     mdm_trust_t *owned_trust; /* of this node, to be freed with it */
     const mdm_trust_t *origin_trust; /* who makes devices; NULL: unknown */

@@ -336,6 +336,9 @@ mdm_rc mdm_config_check_enrollment(const mdm_config_t *server,
 {
     const unsigned account = MDM_FLOW_BYOD | MDM_FLOW_ADDE;
 
+    if (mdm_config_check_profile(server, log, err) != MDM_OK) {
+        return MDM_ECONFIG;
+    }
     if ((location->flows & account) != 0 && location->login_url == NULL) {
         return mdm_err_set(
             err, MDM_ECONFIG, 0,
@@ -344,7 +347,7 @@ mdm_rc mdm_config_check_enrollment(const mdm_config_t *server,
             "log in");
     }
     if ((location->flows & (MDM_FLOW_DEVICE | MDM_FLOW_OTA)) != 0 &&
-        (location->set & UINT64_C(1) << MDM_DIRECTIVE_ENROLLMENT_FLOW) != 0 &&
+        location->set[MDM_DIRECTIVE_ENROLLMENT_FLOW] &&
         server->origin_trust == NULL && !location->accept_unverified) {
         warn(log, "MDMEnrollmentFlow (mdm_enrollment_flow) names device or "
                   "ota, but there is no MDMEnrollmentCACertificateFile "

@@ -31,6 +31,15 @@ mdm_rc mdm_config_check_enrollment(const mdm_config_t *server,
                                    const mdm_log_t *log, mdm_err_t *err)
     MDM_USE_RESULT;
 
+mdm_rc mdm_config_apply_profile(mdm_config_t *config, mdm_directive_id_t id,
+                                int argc, const char *const *argv,
+                                mdm_err_t *err) MDM_USE_RESULT;
+/* Across directives, of a virtual host with an enroll endpoint.
+ * MDM_ECONFIG. */
+mdm_rc mdm_config_check_profile(const mdm_config_t *server,
+                                const mdm_log_t *log, mdm_err_t *err)
+    MDM_USE_RESULT;
+
 mdm_rc mdm_config_apply_scep(mdm_config_t *config, mdm_directive_id_t id,
                              const char *const *argv, mdm_err_t *err)
     MDM_USE_RESULT;

@@ -267,6 +267,22 @@ mdm_rc mdm_config_apply(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_SCEP_CHALLENGE:
     case MDM_DIRECTIVE_SCEP_LEGACY:
         return mdm_config_apply_scep(c, id, argv, err);
+    case MDM_DIRECTIVE_PUBLIC_URL:
+    case MDM_DIRECTIVE_PROFILE_ORGANIZATION:
+    case MDM_DIRECTIVE_PROFILE_NAME:
+    case MDM_DIRECTIVE_PROFILE_IDENTIFIER:
+    case MDM_DIRECTIVE_PROFILE_ACCESS_RIGHTS:
+    case MDM_DIRECTIVE_PROFILE_SIGNER:
+    case MDM_DIRECTIVE_PROFILE_TOPIC:
+    case MDM_DIRECTIVE_PROFILE_SERVER_URL:
+    case MDM_DIRECTIVE_PROFILE_CHECKIN_URL:
+    case MDM_DIRECTIVE_PROFILE_SCEP_URL:
+    case MDM_DIRECTIVE_PROFILE_SCEP_CHALLENGE:
+    case MDM_DIRECTIVE_PROFILE_SIGN_MESSAGE:
+    case MDM_DIRECTIVE_PROFILE_CHECK_OUT:
+    case MDM_DIRECTIVE_PROFILE_USER_CHANNELS:
+    case MDM_DIRECTIVE_PROFILE_CERTIFICATE:
+        return mdm_config_apply_profile(c, id, argc, argv, err);
     case MDM_DIRECTIVE_API_TOKEN_FILE:
         return set_tokens(c, argv[0], err);
     case MDM_DIRECTIVE_LEASE_TIME:

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "mdm_ca.h"
 #include "mdm_challenge.h"
 #include "mdm_profile.h"
 #include "mdm_str.h"
@@ -39,6 +40,10 @@ static mdm_rc find_topic(const mdm_enrollment_call_t *call,
     job_t job = {.arena = call->arena};
     mdm_rc rc;
 
+    if (call->request->server->profile.topic.s != NULL) {
+        *topic_r = call->request->server->profile.topic;
+        return MDM_OK;
+    }
     if (main->npush_certs == 1) {
         *topic_r = main->push_certs[0]->topic;
         return MDM_OK;
@@ -48,7 +53,9 @@ static mdm_rc find_topic(const mdm_enrollment_call_t *call,
         rc = mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_PROFILE_INCOMPLETE,
                          "an enrolment profile needs a topic, but there %s",
                          job.n == 0 ? "is no push certificate"
-                                    : "are push certificates of several");
+                                    : "are push certificates of several; "
+                                      "choose by MDMProfileTopic "
+                                      "(mdm_profile_topic)");
     }
     *topic_r = rc == MDM_OK ? job.rows[0].topic : MDM_STR_NONE;
     return rc;
@@ -58,9 +65,12 @@ static mdm_rc find_topic(const mdm_enrollment_call_t *call,
 static mdm_rc site_url(const mdm_enrollment_call_t *call, const char *path,
                        mdm_str_t *url_r, mdm_err_t *err)
 {
-    const char *url = path != NULL
-                          ? mdm_http_url(call->request, path, call->arena)
-                          : NULL;
+    mdm_str_t site = call->request->server->profile.public_url;
+    const char *url = path == NULL ? NULL
+                      : site.s != NULL
+                          ? mdm_arena_printf(call->arena, "%.*s%s",
+                                             MDM_STR_ARG(site), path)
+                          : mdm_http_url(call->request, path, call->arena);
 
     *url_r = mdm_str_from(url);
     return path == NULL || url != NULL ? MDM_OK : mdm_err_nomem(err);
@@ -77,8 +87,15 @@ static mdm_rc give_challenge(mdm_enrollment_call_t *call,
         .serial_number = call->info.serial,
     };
     char text[MDM_CHALLENGE_SIZE];
-    mdm_rc rc = mdm_challenge_give(call->server->store, &what, CHALLENGE_US,
-                                   text, err);
+    mdm_str_t outside = call->request->server->profile.scep_challenge;
+    mdm_rc rc;
+
+    if (outside.s != NULL) {
+        profile->challenge = outside;
+        return MDM_OK;
+    }
+    rc = mdm_challenge_give(call->server->store, &what, CHALLENGE_US, text,
+                            err);
 
     if (rc == MDM_OK && !mdm_arena_str(call->arena, mdm_str_from(text),
                                        &profile->challenge)) {
@@ -92,25 +109,88 @@ static mdm_rc give_challenge(mdm_enrollment_call_t *call,
 static mdm_rc begin(mdm_enrollment_call_t *call, mdm_profile_t *profile,
                     mdm_err_t *err)
 {
+    const mdm_profile_settings_t *s = &call->request->server->profile;
     const mdm_site_t *site = call->request->server->site;
     mdm_rc rc;
 
     memset(profile, 0, sizeof(*profile));
-    profile->identifier = mdm_str_from(mdm_arena_printf(
-        call->arena, "%.*s.mdm", MDM_STR_ARG(call->request->host)));
-    profile->name = MDM_STR("Device management");
-    profile->organization = call->request->host;
+    profile->identifier =
+        s->identifier.s != NULL
+            ? s->identifier
+            : mdm_str_from(mdm_arena_printf(
+                  call->arena, "%.*s.mdm", MDM_STR_ARG(call->request->host)));
+    profile->name = s->name.s != NULL ? s->name
+                                      : MDM_STR("Device management");
+    profile->organization = s->organization.s != NULL ? s->organization
+                                                      : call->request->host;
     profile->common_name = call->info.udid.n > 0     ? call->info.udid
                            : call->info.serial.n > 0 ? call->info.serial
                                                      : MDM_STR("device");
     if (profile->identifier.s == NULL) {
         return mdm_err_nomem(err);
     }
-    rc = site_url(call, site->scep, &profile->scep_url, err);
+    profile->scep_url = s->scep_url;
+    rc = s->scep_url.s != NULL
+             ? MDM_OK
+             : site_url(call, site->scep, &profile->scep_url, err);
     if (rc == MDM_OK && profile->scep_url.s == NULL) {
         rc = mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_PROFILE_INCOMPLETE,
                          "an enrolment profile needs a scep endpoint at the "
-                         "same site");
+                         "same site, or MDMProfileSCEPURL "
+                         "(mdm_profile_scep_url)");
+    }
+    return rc;
+}
+
+/* Where it checks in and fetches commands. */
+static mdm_rc add_urls(const mdm_enrollment_call_t *call,
+                       mdm_profile_t *profile, mdm_err_t *err)
+{
+    const mdm_profile_settings_t *s = &call->request->server->profile;
+    const mdm_site_t *site = call->request->server->site;
+    bool split = site->mdm == NULL;
+    mdm_rc rc = MDM_OK;
+
+    profile->server_url = s->server_url;
+    profile->checkin_url = s->checkin_url;
+    if (s->server_url.s == NULL) {
+        rc = site_url(call, split ? site->server : site->mdm,
+                      &profile->server_url, err);
+        if (rc == MDM_OK && split && s->checkin_url.s == NULL) {
+            rc = site_url(call, site->checkin, &profile->checkin_url, err);
+            split = profile->checkin_url.s == NULL;
+        } else {
+            split = false;
+        }
+    } else {
+        split = false;
+    }
+    if (rc == MDM_OK && (profile->server_url.s == NULL || split)) {
+        rc = mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_PROFILE_INCOMPLETE,
+                         "an enrolment profile needs an mdm endpoint, or "
+                         "server and checkin, at the same site, or "
+                         "MDMProfileServerURL (mdm_profile_server_url)");
+    }
+    return rc;
+}
+
+static mdm_rc add_certs(mdm_enrollment_call_t *call, mdm_profile_t *profile,
+                        mdm_err_t *err)
+{
+    const mdm_profile_settings_t *s = &call->request->server->profile;
+    mdm_str_t *certs = mdm_arena_alloc(
+        call->arena, (MDM_CA_MAX + MDM_PROFILE_CERTS_MAX) * sizeof(*certs));
+    size_t n = 0;
+    mdm_rc rc = certs != NULL ? MDM_OK : mdm_err_nomem(err);
+
+    if (rc == MDM_OK && s->scep_url.s == NULL) {
+        rc = mdm_ca_certificates(call->server->ca, call->arena, certs, &n,
+                                 err);
+    }
+    if (rc == MDM_OK) {
+        memcpy(certs + n, s->certs, s->ncerts * sizeof(*certs));
+        profile->certs = certs;
+        profile->ncerts = n + s->ncerts;
     }
     return rc;
 }
@@ -118,25 +198,21 @@ static mdm_rc begin(mdm_enrollment_call_t *call, mdm_profile_t *profile,
 static mdm_rc add_management(mdm_enrollment_call_t *call,
                              mdm_profile_t *profile, mdm_err_t *err)
 {
-    const mdm_site_t *site = call->request->server->site;
-    bool split = site->mdm == NULL;
+    const mdm_profile_settings_t *s = &call->request->server->profile;
     mdm_rc rc = find_topic(call, &profile->topic, err);
 
     if (rc == MDM_OK) {
-        rc = site_url(call, split ? site->server : site->mdm,
-                      &profile->server_url, err);
+        rc = add_urls(call, profile, err);
     }
-    if (rc == MDM_OK && split) {
-        rc = site_url(call, site->checkin, &profile->checkin_url, err);
+    if (rc == MDM_OK) {
+        rc = add_certs(call, profile, err);
     }
-    if (rc == MDM_OK && (profile->server_url.s == NULL ||
-                         (split && profile->checkin_url.s == NULL))) {
-        rc = mdm_err_set(err, MDM_EUNAVAIL, MDM_MSG_PROFILE_INCOMPLETE,
-                         "an enrolment profile needs an mdm endpoint, or "
-                         "server and checkin, at the same site");
-    }
-    profile->access_rights = call->flow == MDM_FLOW_BYOD ? 0 : MDM_RIGHTS_ALL;
+    profile->access_rights = call->flow == MDM_FLOW_BYOD ? 0
+                                                         : s->access_rights;
     profile->tokens = call->request->server->token_key != NULL;
+    profile->sign_message = s->sign_message;
+    profile->check_out = s->check_out;
+    profile->user_channels = s->user_channels;
     if (call->flow == MDM_FLOW_BYOD || call->flow == MDM_FLOW_ADDE) {
         profile->mode = call->flow == MDM_FLOW_BYOD ? MDM_STR("BYOD")
                                                     : MDM_STR("ADDE");
@@ -150,12 +226,12 @@ static mdm_rc add_management(mdm_enrollment_call_t *call,
 typedef mdm_rc write_fn(const mdm_profile_t *profile, mdm_buf_t *xml,
                         mdm_err_t *err);
 
-static mdm_rc reply(mdm_enrollment_call_t *call, const mdm_buf_t *xml,
-                    mdm_err_t *err)
+static mdm_rc reply_bytes(mdm_enrollment_call_t *call, mdm_str_t bytes,
+                          mdm_err_t *err)
 {
     mdm_str_t body = MDM_STR_NONE;
 
-    if (!mdm_arena_str(call->arena, mdm_buf_str(xml), &body)) {
+    if (!mdm_arena_str(call->arena, bytes, &body)) {
         return mdm_err_nomem(err);
     }
     mdm_http_header(call->response, "Content-Disposition",
@@ -163,6 +239,26 @@ static mdm_rc reply(mdm_enrollment_call_t *call, const mdm_buf_t *xml,
     mdm_http_header(call->response, "Cache-Control", "no-store");
     mdm_http_reply(call->response, 200, MDM_PROFILE_TYPE, body);
     return MDM_OK;
+}
+
+/* Signed, where somebody is to sign. */
+static mdm_rc reply(mdm_enrollment_call_t *call, const mdm_buf_t *xml,
+                    mdm_err_t *err)
+{
+    const mdm_signer_t *signer = call->request->server->profile.signer;
+    mdm_buf_t der;
+    mdm_rc rc;
+
+    if (signer == NULL) {
+        return reply_bytes(call, mdm_buf_str(xml), err);
+    }
+    mdm_buf_init_secret(&der, 2 * MDM_PROFILE_MAX);
+    rc = mdm_signer_sign(signer, mdm_buf_str(xml), &der, err);
+    if (rc == MDM_OK) {
+        rc = reply_bytes(call, mdm_buf_str(&der), err);
+    }
+    mdm_buf_clear(&der);
+    return rc;
 }
 
 static mdm_rc write_reply(mdm_enrollment_call_t *call,

@@ -95,7 +95,7 @@ typedef struct mdm_plist_put {
     const char *key;       /* ASCII without markup; not of an array's items */
     mdm_plist_type_t type; /* STRING, DATA, BOOL, INTEGER, DICT or ARRAY;
                             * ABSENT: left out */
-    mdm_str_t value;       /* STRING: printable ASCII, newlines; DATA: bytes */
+    mdm_str_t value;       /* STRING: see mdm_str_is_text(); DATA: bytes */
     bool flag;
     int64_t number;                    /* of an INTEGER */
     const struct mdm_plist_put *items; /* of a DICT or an ARRAY */

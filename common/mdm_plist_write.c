@@ -44,20 +44,6 @@ static void put_data(mdm_buf_t *xml, mdm_str_t data)
     mdm_wipe(piece, sizeof(piece));
 }
 
-/* A newline comes back as it was; a tab or carriage return would not
- * everywhere. */
-static bool is_ascii(mdm_str_t text)
-{
-    size_t i;
-
-    for (i = 0; i < text.n; i++) {
-        if ((text.s[i] < ' ' && text.s[i] != '\n') || text.s[i] > '~') {
-            return false;
-        }
-    }
-    return true;
-}
-
 static mdm_rc put_items(mdm_buf_t *xml, const mdm_plist_put_t *container,
                         int depth, mdm_err_t *err);
 
@@ -81,9 +67,11 @@ static mdm_rc put_value(mdm_buf_t *xml, const mdm_plist_put_t *p, int depth,
         (void)mdm_buf_puts(xml, "</data>");
         return MDM_OK;
     default:
-        if (!is_ascii(p->value)) {
+        /* A newline comes back as it was; a tab or carriage return would not
+         * everywhere. */
+        if (!mdm_str_is_text(p->value)) {
             return mdm_err_set(err, MDM_EINVAL, 0,
-                               "%s is not printable ASCII",
+                               "%s is not printable UTF-8",
                                p->key != NULL ? p->key : "a value");
         }
         (void)mdm_buf_puts(xml, "<string>");

@@ -4,9 +4,11 @@
 #include "mdm_profile.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "mdm_plist.h"
 #include "mdm_str.h"
+#include "mdm_x509.h"
 
 #define IDENTIFIER_MAX 256
 #define KEY_BITS 2048
@@ -119,14 +121,67 @@ static mdm_rc with_scep(const mdm_profile_t *profile, with_scep_fn *next,
 
 /* ---- enrolment ---------------------------------------------------------- */
 
+/* A certificate that the device is to know; its parts live in `part`. */
+typedef struct cert_part {
+    head_t head;
+    mdm_plist_put_t items[6];
+} cert_part_t;
+
+static mdm_rc cert_payload(const mdm_profile_t *profile, size_t i,
+                           cert_part_t *part, mdm_plist_put_t *put_r,
+                           mdm_err_t *err)
+{
+    char suffix[32];
+    mdm_rc rc;
+
+    (void)snprintf(suffix, sizeof(suffix), ".certificate-%zu", i + 1);
+    rc = head_make(&part->head, profile, suffix, err);
+    part->items[0] = (mdm_plist_put_t){.key = "PayloadContent",
+                                       .type = MDM_PLIST_DATA,
+                                       .value = profile->certs[i]};
+    part->items[1] = text("PayloadDisplayName", MDM_STR("Certificate"));
+    part->items[2] = text("PayloadIdentifier",
+                          mdm_str_from(part->head.identifier));
+    part->items[3] = text("PayloadType",
+                          mdm_x509_is_root(profile->certs[i])
+                              ? MDM_STR("com.apple.security.root")
+                              : MDM_STR("com.apple.security.pkcs1"));
+    part->items[4] = text("PayloadUUID", mdm_str_from(part->head.uuid));
+    part->items[5] = number("PayloadVersion", 1);
+    *put_r = group(NULL, MDM_PLIST_DICT, part->items,
+                   MDM_ARRAY_LEN(part->items));
+    return rc;
+}
+
+/* The whole, with the certificates behind the two payloads. */
+static mdm_rc with_certs(const mdm_profile_t *profile,
+                         const mdm_plist_put_t two[2], const head_t *outer,
+                         mdm_buf_t *xml, mdm_err_t *err)
+{
+    mdm_plist_put_t all[2 + MDM_PROFILE_BRINGS_MAX] = {two[0], two[1]};
+    cert_part_t *parts = calloc(MDM_PROFILE_BRINGS_MAX, sizeof(*parts));
+    mdm_rc rc = parts != NULL ? MDM_OK : mdm_err_nomem(err);
+    size_t i;
+
+    for (i = 0; rc == MDM_OK && i < profile->ncerts &&
+                i < MDM_PROFILE_BRINGS_MAX; i++) {
+        rc = cert_payload(profile, i, &parts[i], &all[2 + i], err);
+    }
+    if (rc == MDM_OK) {
+        rc = write_whole(profile, "Configuration", outer,
+                         group("PayloadContent", MDM_PLIST_ARRAY, all, 2 + i),
+                         xml, err);
+    }
+    free(parts);
+    return rc;
+}
+
 static mdm_rc write_enrollment(const mdm_profile_t *profile,
                                const head_t *identity, mdm_plist_put_t scep,
                                mdm_buf_t *xml, mdm_err_t *err)
 {
-    const mdm_plist_put_t capabilities[] = {
-        text(NULL, MDM_STR("com.apple.mdm.per-user-connections")),
-        text(NULL, MDM_STR("com.apple.mdm.bootstraptoken")),
-        text(NULL, MDM_STR("com.apple.mdm.token"))};
+    mdm_plist_put_t capabilities[3];
+    size_t n = 0;
     mdm_plist_put_t rights = number("AccessRights", profile->access_rights);
     head_t outer;
     head_t head;
@@ -141,12 +196,20 @@ static mdm_rc write_enrollment(const mdm_profile_t *profile,
     if (profile->access_rights == 0) {
         rights.type = MDM_PLIST_ABSENT;
     }
+    if (profile->user_channels) {
+        capabilities[n++] =
+            text(NULL, MDM_STR("com.apple.mdm.per-user-connections"));
+    }
+    capabilities[n++] = text(NULL, MDM_STR("com.apple.mdm.bootstraptoken"));
+    if (profile->tokens) {
+        capabilities[n++] = text(NULL, MDM_STR("com.apple.mdm.token"));
+    }
 
     const mdm_plist_put_t payload[] = {
         rights,
         text("AssignedManagedAppleID", profile->account),
         text("CheckInURL", profile->checkin_url),
-        flag("CheckOutWhenRemoved", true),
+        flag("CheckOutWhenRemoved", profile->check_out),
         text("EnrollmentMode", profile->mode),
         text("IdentityCertificateUUID", mdm_str_from(identity->uuid)),
         text("PayloadDisplayName", MDM_STR("Device management")),
@@ -155,18 +218,15 @@ static mdm_rc write_enrollment(const mdm_profile_t *profile,
         text("PayloadType", MDM_STR("com.apple.mdm")),
         text("PayloadUUID", mdm_str_from(head.uuid)),
         number("PayloadVersion", 1),
-        group("ServerCapabilities", MDM_PLIST_ARRAY, capabilities,
-              profile->tokens ? 3 : 2),
+        group("ServerCapabilities", MDM_PLIST_ARRAY, capabilities, n),
         text("ServerURL", profile->server_url),
+        flag("SignMessage", profile->sign_message),
         text("Topic", profile->topic),
     };
-    const mdm_plist_put_t payloads[] = {
-        scep,
-        group(NULL, MDM_PLIST_DICT, payload, MDM_ARRAY_LEN(payload))};
+    const mdm_plist_put_t two[] = {
+        scep, group(NULL, MDM_PLIST_DICT, payload, MDM_ARRAY_LEN(payload))};
 
-    return write_whole(profile, "Configuration", &outer,
-                       group("PayloadContent", MDM_PLIST_ARRAY, payloads, 2),
-                       xml, err);
+    return with_certs(profile, two, &outer, xml, err);
 }
 
 mdm_rc mdm_profile_write(const mdm_profile_t *profile, mdm_buf_t *xml,

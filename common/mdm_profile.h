@@ -13,12 +13,15 @@
 
 #define MDM_PROFILE_TYPE "application/x-apple-aspen-config"
 /* No profile of ours is larger. */
-#define MDM_PROFILE_MAX (64 * 1024)
+#define MDM_PROFILE_MAX (1024 * 1024)
+
+/* Certificates that come along. */
+#define MDM_PROFILE_BRINGS_MAX 32
 
 /* All rights of an MDM server. */
 #define MDM_RIGHTS_ALL 8191
 
-/* What stands in it.  Strings are printable ASCII. */
+/* What stands in it.  Strings are as mdm_str_is_text() wants them. */
 typedef struct mdm_profile {
     mdm_str_t identifier; /* reverse DNS; of a later profile the same */
     mdm_str_t name;
@@ -35,6 +38,11 @@ typedef struct mdm_profile {
     mdm_str_t mode;        /* "BYOD" or "ADDE"; absent: no account */
     mdm_str_t account;     /* with a mode: the Managed Apple Account */
     bool tokens;           /* the server gives tokens of com.apple.maid */
+    bool sign_message;
+    bool check_out;
+    bool user_channels;
+    const mdm_str_t *certs; /* DER, that the device is to know */
+    size_t ncerts;          /* at most MDM_PROFILE_BRINGS_MAX */
 } mdm_profile_t;
 
 /* Appends the enrolment profile: an identity by SCEP, and the management that

@@ -223,6 +223,60 @@ mdm_rc mdm_keypair_read(const mdm_str_t *parts, size_t nparts,
     return rc;
 }
 
+static mdm_rc list_certs(const mdm_material_t *m, mdm_arena_t *arena,
+                         mdm_str_t *certs, size_t max, size_t *n_r,
+                         mdm_err_t *err)
+{
+    unsigned char *at;
+    int i;
+    int n;
+
+    if (sk_X509_num(m->certs) <= 0 || (size_t)sk_X509_num(m->certs) > max) {
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           sk_X509_num(m->certs) <= 0
+                               ? "there is no certificate in it"
+                               : "there are more than %zu certificates in it",
+                           max);
+    }
+    for (i = 0; i < sk_X509_num(m->certs); i++) {
+        n = i2d_X509(sk_X509_value(m->certs, i), NULL);
+        at = n > 0 ? mdm_arena_alloc(arena, (size_t)n) : NULL;
+        if (at == NULL) {
+            return mdm_err_nomem(err);
+        }
+        certs[i] = (mdm_str_t){(const char *)at, (size_t)n};
+        (void)i2d_X509(sk_X509_value(m->certs, i), &at);
+    }
+    *n_r = (size_t)sk_X509_num(m->certs);
+    return MDM_OK;
+}
+
+mdm_rc mdm_x509_list(mdm_str_t data, mdm_arena_t *arena, mdm_str_t *certs_r,
+                     size_t max, size_t *n_r, mdm_err_t *err)
+{
+    mdm_material_t m = {0};
+    mdm_rc rc = mdm_material_read(data, NULL, &m, err);
+
+    *n_r = 0;
+    if (rc == MDM_OK) {
+        rc = list_certs(&m, arena, certs_r, max, n_r, err);
+    }
+    mdm_material_clear(&m);
+    return rc;
+}
+
+bool mdm_x509_is_root(mdm_str_t der)
+{
+    const unsigned char *at = (const unsigned char *)der.s;
+    X509 *cert = d2i_X509(NULL, &at, (long)der.n);
+    bool is = cert != NULL && X509_NAME_cmp(X509_get_subject_name(cert),
+                                           X509_get_issuer_name(cert)) == 0;
+
+    X509_free(cert);
+    ERR_clear_error();
+    return is;
+}
+
 mdm_rc mdm_x509_check_bundle(mdm_str_t pem, mdm_err_t *err)
 {
     BIO *bio = pem.n <= INT_MAX ? BIO_new_mem_buf(pem.s, (int)pem.n) : NULL;

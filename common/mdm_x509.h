@@ -53,6 +53,14 @@ mdm_rc mdm_x509_judge_dates(int64_t not_before_us, int64_t not_after_us,
                             const char *remedy, mdm_err_t *err)
     MDM_USE_RESULT;
 
+/* Certificates of a file in any form, as DER in the arena, at most `max`.
+ * MDM_EINVAL: none, damaged, too many; MDM_ENOMEM. */
+mdm_rc mdm_x509_list(mdm_str_t data, mdm_arena_t *arena, mdm_str_t *certs_r,
+                     size_t max, size_t *n_r, mdm_err_t *err) MDM_USE_RESULT;
+
+/* Is this certificate (DER) its own issuer, by name? */
+bool mdm_x509_is_root(mdm_str_t der);
+
 /* Does a PEM bundle of any length begin with a readable certificate?
  * MDM_EINVAL. */
 mdm_rc mdm_x509_check_bundle(mdm_str_t pem, mdm_err_t *err) MDM_USE_RESULT;

@@ -72,6 +72,25 @@ GOOD = {
     "SCEP_CERTIFICATE": [["{scep_ca}"]],
     "SCEP_CERTIFICATE_KEY": [["{scep_key}"]],
     "SCEP_VALIDITY": [["365d"], ["1h"], ["3650d"]],
+    "PUBLIC_URL": [["https://mdm.example.com"],
+                   ["https://mdm.example.com:8443/"]],
+    "PROFILE_ORGANIZATION": [["Example"], ["R&D <Lab>"], ["名前 📱"],
+                             ["x" * 8192]],
+    "PROFILE_NAME": [["Müller & Söhne"], ["]]>"], ["&amp;"]],
+    "PROFILE_IDENTIFIER": [["com.example.mdm"], ["a"]],
+    "PROFILE_ACCESS_RIGHTS": [["8191"], ["1"], ["3"], ["192"]],
+    "PROFILE_SIGNER": [["{push_cert}", "{push_key}"]],
+    "PROFILE_TOPIC": [["com.apple.mgmt.External.1"]],
+    "PROFILE_SERVER_URL": [["https://x.example/mdm"],
+                           ["https://x.example/mdm?a=1&b=2"]],
+    "PROFILE_CHECKIN_URL": [["https://x.example/checkin"]],
+    "PROFILE_SCEP_URL": [["https://x.example/scep"],
+                         ["http://x.example/scep"]],
+    "PROFILE_SCEP_CHALLENGE": [["{phrase}"]],
+    "PROFILE_SIGN_MESSAGE": [["on"], ["off"]],
+    "PROFILE_CHECK_OUT": [["on"], ["off"]],
+    "PROFILE_USER_CHANNELS": [["on"], ["off"]],
+    "PROFILE_CERTIFICATE": [["{device_ca}"]],
     "SCEP_CHALLENGE": [["{hmac}"], ["{phrase}"]],
     "SCEP_LEGACY": [["on"], ["off"]],
     "RETURN_TO_SERVICE": [
@@ -158,6 +177,25 @@ BAD = {
     "SCEP_CERTIFICATE": [["{missing}"], ["{scep_ca}"]],
     "SCEP_CERTIFICATE_KEY": [["{missing}"], ["{scep_key}"]],
     "SCEP_VALIDITY": [["59m"], ["off"], ["3651d"], [""]],
+    "PUBLIC_URL": [["http://mdm.example.com"], ["mdm.example.com"],
+                   ["https://mdm.example.com/mdm"], ["https://"], [""]],
+    "PROFILE_ORGANIZATION": [[""], ["x" * 8193]],
+    "PROFILE_NAME": [[""], ["a\x01b"]],
+    "PROFILE_IDENTIFIER": [[""], ["a b"], ["com/example"], ["x" * 201]],
+    "PROFILE_ACCESS_RIGHTS": [["0"], ["8192"], ["2"], ["128"], ["all"],
+                              [""]],
+    "PROFILE_SIGNER": [["{push_cert}", "{other_key}"],
+                       ["{push_cert}", "{missing}"],
+                       ["{garbage}", "{push_key}"]],
+    "PROFILE_TOPIC": [["com.example"], [""]],
+    "PROFILE_SERVER_URL": [["http://x.example/mdm"], ["/mdm"], [""]],
+    "PROFILE_CHECKIN_URL": [["http://x.example/"], [""]],
+    "PROFILE_SCEP_URL": [["ftp://x.example/"], ["/scep"], [""]],
+    "PROFILE_SCEP_CHALLENGE": [["{missing}"], ["{dir}"]],
+    "PROFILE_SIGN_MESSAGE": [["yes"], [""]],
+    "PROFILE_CHECK_OUT": [["1"], [""]],
+    "PROFILE_USER_CHANNELS": [["no"], [""]],
+    "PROFILE_CERTIFICATE": [["{missing}"], ["{garbage}"], ["{push_key}"]],
     "SCEP_CHALLENGE": [["{missing}"], ["{empty}"], ["{dir}"],
                        ["{long_word}"]],
     "SCEP_LEGACY": [["des"], [""]],
@@ -185,7 +223,9 @@ BESIDE = {"DEVICE_IDENTITY": [("/mdm", "TRUSTED_PROXY", "127.0.0.1")],
           "SCEP_CERTIFICATE": [("http", "SCEP_CERTIFICATE_KEY",
                                 "{scep_key}")],
           "SCEP_CERTIFICATE_KEY": [("http", "SCEP_CERTIFICATE",
-                                    "{scep_ca}")]}
+                                    "{scep_ca}")],
+          "PROFILE_SCEP_CHALLENGE": [("server", "PROFILE_SCEP_URL",
+                                      "https://x.example/scep")]}
 PLACE = {"main": "http", "server": "server", "location": "/mdm"}
 
 
@@ -195,7 +235,7 @@ def test_every_directive_has_values():
 
 
 def write(path, text, mode=0o600):
-    with open(path, "w", encoding="ascii") as f:
+    with open(path, "w", encoding="utf-8") as f:
         f.write(text)
     os.chmod(path, mode)
     return path
