@@ -18,13 +18,15 @@ typedef struct mdm_proof {
 } mdm_proof_t;
 
 /* The device, by what the location accepts: the certificate of the TLS
- * connection, one that a trusted proxy put into a header, the signature of
- * the body.  What is there must be good, and all of it must name one
- * certificate; that is verified against the device CAs of this host and ours
- * on every request (a resumed TLS session proves nothing).  The speaker's strings are the request's or in `arena`.
+ * connection, one that a trusted proxy put into a header, the signature of the
+ * body.  What is there must be good, and all of it must name one certificate;
+ * that is verified against the device CAs of this host and ours on every
+ * request (a resumed TLS session proves nothing).  The speaker's strings are
+ * the request's or in `arena`.
  * MDM_EIDENTITY: nothing that proves anything, unreadable, contradictory, or
  * a signature that does not fit the body.  MDM_EDENIED: not trusted.
- * MDM_ENOMEM, MDM_EINTERNAL. */
+ * MDM_ENOMEM, MDM_EINTERNAL; store errors while it is not known whom to
+ * trust. */
 mdm_rc mdm_auth_device(const mdm_proof_t *proof, mdm_speaker_t *speaker_r,
                        mdm_arena_t *arena, mdm_err_t *err) MDM_USE_RESULT;
 

@@ -4,6 +4,7 @@
  */
 #include "mdm_pkimsg_int.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include <openssl/err.h>
@@ -116,11 +117,11 @@ void mdm_pkimsg_legacy_free(mdm_pkimsg_legacy_t **legacy)
 static const ASN1_STRING *attribute(const CMS_SignerInfo *one,
                                     const char *number, int type)
 {
-    char name[sizeof(MDM_PKI_OID) + 4] = MDM_PKI_OID;
+    char name[sizeof(MDM_PKI_OID) + 4];
     ASN1_OBJECT *oid;
     const ASN1_STRING *value = NULL;
 
-    (void)strncat(name, number, 2);
+    (void)snprintf(name, sizeof(name), "%s%s", MDM_PKI_OID, number);
     oid = OBJ_txt2obj(name, 1);
     if (oid != NULL) {
         /* -3: once, with one value. */
@@ -467,7 +468,8 @@ mdm_rc mdm_pkimsg_read(mdm_pkimsg_t *msg, const mdm_pki_keys_t *keys,
             rc = undecipherable(fail_r, err);
         }
         if (rc == MDM_OK) {
-            rc = check_algorithms(msg, inner, keys->legacy != NULL, fail_r, err);
+            rc = check_algorithms(msg, inner, keys->legacy != NULL, fail_r,
+                                  err);
         }
         if (rc == MDM_OK &&
             decrypt(msg, inner, keys, &plain) != MDM_OK) {

@@ -530,7 +530,7 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_INTRODUCTION_CROWD] =
         "DELETE FROM introduction WHERE verified = 0 AND last_at <"
         " (SELECT last_at FROM introduction WHERE verified = 0"
-        " ORDER BY last_at DESC LIMIT 1 OFFSET ?1)",
+        " AND last_at > 0 ORDER BY last_at DESC LIMIT 1 OFFSET ?1)",
     [MDM_SQL_INTRODUCTION_LIST] =
         "SELECT number, verified, first_at, last_at, count, name, flow,"
         " answer, account, serial, udid, product, os_version, build,"

@@ -423,13 +423,14 @@ static void test_requests(void **state)
     const unsigned char *p;
     X509_REQ *req = X509_REQ_new();
     unsigned char *bytes = NULL;
+    X509_NAME *name;
     int n;
 
     assert_string_equal(judge_case(w, "C68-pkcsreq-der", false, &msg), "ok");
     p = (const unsigned char *)mdm_pkimsg_request(msg)->subject.s;
-    assert_int_equal(X509_REQ_set_subject_name(
-        req, d2i_X509_NAME(NULL, &p,
-                           (long)mdm_pkimsg_request(msg)->subject.n)), 1);
+    name = d2i_X509_NAME(NULL, &p, (long)mdm_pkimsg_request(msg)->subject.n);
+    assert_int_equal(X509_REQ_set_subject_name(req, name), 1);
+    X509_NAME_free(name);
     assert_int_equal(X509_REQ_set_pubkey(req, mdm_authority_pkey(w->ca)), 1);
     assert_int_equal(X509_REQ_add1_attr_by_NID(
         req, NID_pkcs9_challengePassword, MBSTRING_ASC,
