@@ -250,6 +250,7 @@ struct mdm_config {
     mdm_str_t scep_key;
     mdm_authority_t *scep_authority; /* of both; NULL: the store's one.  Of
                                       * this node, freed with it */
+    const char *scep_file;     /* the last one of the two */
     const char *scep_weakness; /* static; NULL: none */
     int64_t scep_validity_us;
     mdm_str_t scep_challenge; /* absent: only one-time challenges */

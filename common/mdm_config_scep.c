@@ -19,6 +19,15 @@ static mdm_rc set_authority(mdm_config_t *c, const char *arg, mdm_str_t *pem,
 {
     mdm_rc rc = mdm_config_read(c, arg, pem, err);
 
+    if (rc == MDM_OK && pem == &c->scep_cert &&
+        mdm_x509_check_bundle(*pem, err) != MDM_OK) {
+        (void)mdm_err_prefix(err, "%s", arg);
+        return MDM_ECONFIG;
+    }
+    c->scep_file = mdm_arena_strdup(c->arena, arg);
+    if (rc == MDM_OK && c->scep_file == NULL) {
+        return mdm_err_nomem(err);
+    }
     if (rc != MDM_OK || c->scep_cert.s == NULL || c->scep_key.s == NULL) {
         return rc;
     }
@@ -68,16 +77,18 @@ mdm_rc mdm_config_check_scep(const mdm_config_t *c, const mdm_log_t *log,
 {
     if (c->scep_cert.s != NULL && c->scep_key.s == NULL) {
         return mdm_err_set(err, MDM_ECONFIG, 0,
-                           "MDMSCEPCertificateFile (mdm_scep_certificate) "
+                           "MDMSCEPCertificateFile (mdm_scep_certificate) %s "
                            "needs MDMSCEPCertificateKeyFile "
-                           "(mdm_scep_certificate_key) beside it");
+                           "(mdm_scep_certificate_key) beside it",
+                           c->scep_file);
     }
     if (c->scep_cert.s == NULL && c->scep_key.s != NULL) {
         return mdm_err_set(err, MDM_ECONFIG, 0,
                            "MDMSCEPCertificateKeyFile "
-                           "(mdm_scep_certificate_key) needs "
+                           "(mdm_scep_certificate_key) %s needs "
                            "MDMSCEPCertificateFile (mdm_scep_certificate) "
-                           "beside it");
+                           "beside it",
+                           c->scep_file);
     }
     if (c->scep_challenge.n > 0 && c->scep_challenge.n < CHALLENGE_GOOD) {
         mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING,

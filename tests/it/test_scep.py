@@ -168,7 +168,9 @@ def test_cases_at_configuration(own_server, workdir):
     # One without the other, and two that are no pair.
     server.settings = server.settings[:1]
     status, text = server.configtest()
-    assert status != 0, text
+    assert status != 0 and "C70-ca-without" in text, text
+    for row in ("SCEP_CERTIFICATE", "SCEP_CERTIFICATE_KEY"):
+        assert getattr(server.table[row], server.kind) in text
     server.settings = [
         ("http", "SCEP_CERTIFICATE", os.path.join(here, "ca.pem")),
         ("http", "SCEP_CERTIFICATE_KEY",
