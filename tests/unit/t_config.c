@@ -209,7 +209,7 @@ static void test_merge(void **state)
                      MDM_OK);
     mdm_config_merge(merged, outer, inner);
     assert_false(mdm_config_is_endpoint(merged)); /* never inherited */
-    assert_true((merged->set & UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT) == 0);
+    assert_false(merged->set[MDM_DIRECTIVE_ENDPOINT]);
     assert_int_equal(mdm_config_body_max(merged), 8192);
     assert_ptr_equal(merged->api_tokens, outer->api_tokens);
     assert_string_equal(merged->path, "/in");
