@@ -50,6 +50,7 @@ static const struct {
      mdm_api_queue_clear},
     {"v1/enrollments/*/commands/*", DELETE, "DELETE", MDM_MAY_COMMAND,
      mdm_api_queue_cancel},
+    {"v1/commands", POST, "POST", MDM_MAY_COMMAND, mdm_api_command_post},
     {"v1/commands/*", GET, "GET", MDM_MAY_READ,
      mdm_api_command_get},
     {"v1/commands/*/results/*", GET, "GET", MDM_MAY_READ,

@@ -12,7 +12,7 @@
 #include "mdm_err.h"
 #include "mdm_store.h"
 
-#define MDM_SCHEMA_VERSION 3
+#define MDM_SCHEMA_VERSION 4
 
 /* Every statement of the program; text in mdm_sql.c. */
 typedef enum mdm_stmt {
@@ -49,8 +49,10 @@ typedef enum mdm_stmt {
     MDM_SQL_IDENTITY_BIND,
     MDM_SQL_IDENTITY_CURRENT,
     MDM_SQL_COMMAND_ADD,
+    MDM_SQL_COMMAND_UNLOCKS,
     MDM_SQL_COMMAND_GET,
     MDM_SQL_TARGET,
+    MDM_SQL_TARGET_DEVICE,
     MDM_SQL_QUEUE_ADD,
     MDM_SQL_QUEUE_FIND,
     MDM_SQL_QUEUE_NEXT,

@@ -97,6 +97,10 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     "CREATE INDEX push_given_up ON push(eid) WHERE given_up_at > 0;"
     "ALTER TABLE pushcert ADD COLUMN accepted_at BIGINT;"
     "ALTER TABLE pushcert ADD COLUMN suspended_at BIGINT NOT NULL DEFAULT 0;",
+    /* Version 4. */
+    /* unlock_token_at: the byte of the opened body before which each
+     * device's own unlock token goes, 0 nowhere. */
+    "ALTER TABLE command ADD COLUMN unlock_token_at BIGINT NOT NULL DEFAULT 0;",
 };
 
 static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)
