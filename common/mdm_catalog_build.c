@@ -15,6 +15,7 @@
 #include "mdm_time.h"
 
 #define PATH_MAX_BYTES 200
+#define NO_KEY UINT16_MAX
 #define UNLOCK_TOKEN "<key>UnlockToken</key><data>"
 
 /* Where the walk is; the frames are on the stack. */
@@ -328,7 +329,7 @@ static mdm_plist_put_t *items_of(const mdm_plist_put_t *put)
     return (mdm_plist_put_t *)(uintptr_t)put->items;
 }
 
-/* The row of a member among rows first to end; end: none. */
+/* The row of a member among rows first to end, or NO_KEY. */
 static uint16_t find_key(const work_t *w, uint16_t first, uint16_t end,
                          const char *name)
 {
@@ -340,7 +341,7 @@ static uint16_t find_key(const work_t *w, uint16_t first, uint16_t end,
             return i;
         }
     }
-    return end;
+    return NO_KEY;
 }
 
 static mdm_rc check_required(const work_t *w, uint16_t first, uint16_t end,
@@ -380,11 +381,10 @@ static mdm_rc put_members(work_t *w, uint16_t first, uint16_t end,
         }
         below.key = name;
         row = find_key(w, first, end, name);
-        if (row == end && spot->above == NULL) {
+        if (row == NO_KEY && spot->above == NULL) {
             row = find_key(w, common_first, common_end, name);
-            row = row == common_end ? end : row;
         }
-        if (row == end) {
+        if (row == NO_KEY) {
             return wrong(w, &below, "is no key of this command");
         }
         put->key = name;
@@ -413,7 +413,6 @@ static mdm_rc put_dict(work_t *w, uint16_t row, json_t *json,
 static mdm_rc find_choice(work_t *w, uint16_t *row, const json_t *json,
                           const spot_t *spot)
 {
-    uint16_t end = w->keys[*row].end;
     spot_t item = {.above = spot, .key = "Item"};
     uint16_t i = (uint16_t)(*row + 1);
     const json_t *name = json_object_get(json, "Item");
@@ -429,8 +428,8 @@ static mdm_rc find_choice(work_t *w, uint16_t *row, const json_t *json,
         return wrong(w, &item, name == NULL ? "is missing"
                                             : "is not a string");
     }
-    *row = find_key(w, i, end, json_string_value(name));
-    return *row != end ? MDM_OK
+    *row = find_key(w, i, w->keys[*row].end, json_string_value(name));
+    return *row != NO_KEY ? MDM_OK
                        : wrong(w, &item, "is none of the catalogue's");
 }
 
