@@ -43,6 +43,8 @@ static const struct {
      mdm_api_unblock},
     {"v1/enrollments/*/secrets/*", GET, "GET", MDM_MAY_SECRETS,
      mdm_api_secret_get},
+    {"v1/escrowkeyunlock", POST, "POST", MDM_MAY_COMMAND,
+     mdm_api_escrow_key_unlock},
     {"migration", PUT, "PUT", MDM_MAY_ADMIN, mdm_api_migration},
     {"v1/enrollments/*/commands", GET, "GET, DELETE", MDM_MAY_READ,
      mdm_api_queue_list},

@@ -39,6 +39,8 @@ mdm_api_fn mdm_api_enqueue;
 mdm_api_fn mdm_api_push;
 mdm_api_fn mdm_api_command_get;
 mdm_api_fn mdm_api_result_get;
+/* Apple's escrow key unlock (mdm_api_escrow.c). */
+mdm_api_fn mdm_api_escrow_key_unlock;
 /* Commands from the catalogue (mdm_api_catalog.c). */
 mdm_api_fn mdm_api_command_post;
 /* Enrolments and push certificates (mdm_api_enrollments.c). */

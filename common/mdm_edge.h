@@ -33,6 +33,7 @@ struct mdm_server {
     mdm_store_t *store;
     mdm_dispatch_t *dispatch;
     mdm_upstream_t *upstream; /* NULL: declarative management is off */
+    mdm_upstream_t *unlock;   /* Apple's escrow key unlock */
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t idle;   /* no request is running */
     unsigned running;

@@ -67,6 +67,20 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
     return mdm_dispatch_start(&config, &s->dispatch, err);
 }
 
+static mdm_rc start_unlock(mdm_server_t *s, mdm_err_t *err)
+{
+    mdm_upstream_config_t config = {
+        .url = s->config->unlock_url,
+        .ca_file = s->config->unlock_ca_file,
+        .connect_us = UPSTREAM_CONNECT_US,
+        .total_us = UPSTREAM_TOTAL_US,
+        .stopping = s->host->stopping,
+        .stopping_ctx = s->host->ctx,
+    };
+
+    return mdm_upstream_new(&config, &s->unlock, err);
+}
+
 static mdm_rc start_upstream(mdm_server_t *s, mdm_err_t *err)
 {
     mdm_upstream_config_t config = {
@@ -102,10 +116,14 @@ mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err)
         rc = start_upstream(server, err); /* before there is a thread */
     }
     if (rc == MDM_OK) {
+        rc = start_unlock(server, err);
+    }
+    if (rc == MDM_OK) {
         rc = start_dispatch(server, err);
     }
     if (rc != MDM_OK) {
         mdm_upstream_free(&server->upstream);
+        mdm_upstream_free(&server->unlock);
         mdm_store_free(&server->store);
         return rc;
     }
@@ -152,6 +170,7 @@ void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
     }
     mdm_dispatch_retire(server->dispatch);
     mdm_upstream_stop(server->upstream);
+    mdm_upstream_stop(server->unlock);
     if (!wait_for_requests(server, until)) {
         /* The process ends under them: they keep store and dispatcher, but
          * no thread of ours outlives the host's memory.  What they do not
@@ -161,6 +180,7 @@ void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
     }
     mdm_dispatch_stop(&server->dispatch, until - mdm_mono_us(NULL));
     mdm_upstream_free(&server->upstream);
+    mdm_upstream_free(&server->unlock);
     mdm_store_free(&server->store);
     server->started_by = 0;
 }
