@@ -314,6 +314,9 @@ void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
     if (rc == MDM_EUNAUTHORIZED || err.id == MDM_MSG_API_NO_TOKENS) {
         mdm_edge_log(server, request, MDM_REPEAT_API, MDM_LOG_WARNING,
                      MDM_MSG_API_DENIED, &err);
+    } else if (err.id == MDM_MSG_API_UNLOCK_FAULT) {
+        mdm_edge_log(server, request, MDM_REPEAT_UPSTREAM, MDM_LOG_ERROR,
+                     MDM_MSG_API_UNLOCK_FAULT, &err);
     } else if (mdm_http_is_ours(rc) && !mdm_store_has_told(&err)) {
         mdm_edge_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
                      MDM_MSG_STORE_FAULT, &err);

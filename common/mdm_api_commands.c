@@ -78,8 +78,9 @@ static const char *push_fault(mdm_target_fault_t fault)
  * some. */
 static const char *command_fault(const mdm_target_result_t *t)
 {
-    return t->command == MDM_TARGET_REFUSED ? t->verdict->refused
-                                            : mdm_target_fault_text(t->command);
+    return t->command == MDM_TARGET_REFUSED
+               ? t->verdict->refused
+               : mdm_target_fault_text(t->command);
 }
 
 static void add_warnings(json_t *json, const mdm_target_result_t *t)
@@ -149,11 +150,11 @@ static json_t *status_json(const mdm_api_targets_t *all, bool enqueue, bool push
         /* Ids end in a NUL (mdm_http_decode) and hold none. */
         json_object_set_new(status, all->t[i].id.s, one);
     }
-    *http_r = failures == 0                  ? 200
-              : unknown == all->n            ? 404
-              : failures < all->n            ? 207
-              : unknown + refused == all->n  ? 400
-                                             : 500;
+    *http_r = failures == 0                 ? 200
+              : unknown == all->n           ? 404
+              : failures < all->n           ? 207
+              : unknown + refused == all->n ? 400
+                                            : 500;
     return status;
 }
 

@@ -156,7 +156,11 @@ static mdm_rc hand_over(job_t *job, mdm_upstream_answer_t *answer,
     }
     rc = mdm_upstream_post(job->call->server->unlock, &form, job->call->arena,
                            answer, err);
-    return rc == MDM_OK ? rc : mdm_err_prefix(err, "escrow key unlock");
+    if (rc != MDM_OK) {
+        (void)mdm_err_prefix(err, "escrow key unlock");
+        err->id = MDM_MSG_API_UNLOCK_FAULT;
+    }
+    return rc;
 }
 
 mdm_rc mdm_api_escrow_key_unlock(mdm_api_call_t *call, mdm_err_t *err)
