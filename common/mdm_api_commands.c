@@ -126,8 +126,8 @@ static json_t *target_json(const mdm_target_result_t *t, bool enqueue,
 }
 
 /* The "status" object, and the HTTP status of the whole. */
-static json_t *status_json(const mdm_api_targets_t *all, bool enqueue, bool push,
-                           int *http_r)
+static json_t *status_json(const mdm_api_targets_t *all, bool enqueue,
+                           bool push, int *http_r)
 {
     json_t *status = json_object();
     size_t unknown = 0;
