@@ -23,7 +23,8 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
                  {"mdm", MDM_ROLE_MDM},
                  {"server", MDM_ROLE_SERVER},
                  {"checkin", MDM_ROLE_CHECKIN},
-                 {"api", MDM_ROLE_API}};
+                 {"api", MDM_ROLE_API},
+                 {"status", MDM_ROLE_STATUS}};
     size_t i;
 
     for (i = 0; i < MDM_ARRAY_LEN(roles); i++) {
@@ -32,7 +33,7 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
             return MDM_OK;
         }
     }
-    return mdm_config_bad(err, arg, "mdm, server, checkin, api or off");
+    return mdm_config_bad(err, arg, "mdm, server, checkin, api, status or off");
 }
 
 static mdm_rc parse_scopes(mdm_str_t list, unsigned *scopes, mdm_err_t *err)

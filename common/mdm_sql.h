@@ -105,6 +105,12 @@ typedef enum mdm_stmt {
     MDM_SQL_LEASE_GET,
     MDM_SQL_LEASE_TAKE,
     MDM_SQL_LEASE_DROP,
+    MDM_SQL_EVENT_ADD,
+    MDM_SQL_EVENT_LIST,
+    MDM_SQL_EVENT_OLD,
+    MDM_SQL_EVENT_PRUNE,
+    MDM_SQL_NOTICE_GET,
+    MDM_SQL_NOTICE_SET,
 /* Four for each sealed column, always in this order: look for values under
  * another key, get one, put the new one in its place, how many rows. */
 #define MDM_SEALED(id, table, key, kind, column, where, row)                  \
