@@ -52,6 +52,8 @@ static const struct {
      mdm_api_token_revoke},
     {"v1/introductions", GET, "GET", MDM_MAY_READ,
      mdm_api_introduction_list},
+    {"v1/escrowkeyunlock", POST, "POST", MDM_MAY_COMMAND,
+     mdm_api_escrow_key_unlock},
     {"migration", PUT, "PUT", MDM_MAY_ADMIN, mdm_api_migration},
     {"v1/enrollments/*/commands", GET, "GET, DELETE", MDM_MAY_READ,
      mdm_api_queue_list},
@@ -71,6 +73,7 @@ static const struct {
     {"v1/scep/certificates/*", GET, "GET", MDM_MAY_READ, mdm_api_issued_get},
     {"v1/scep/certificates/*/revoke", POST, "POST", MDM_MAY_ADMIN,
      mdm_api_issued_revoke},
+    {"v1/commands", POST, "POST", MDM_MAY_COMMAND, mdm_api_command_post},
     {"v1/commands/*", GET, "GET", MDM_MAY_READ,
      mdm_api_command_get},
     {"v1/commands/*/results/*", GET, "GET", MDM_MAY_READ,
@@ -348,6 +351,9 @@ void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
     if (rc == MDM_EUNAUTHORIZED || err.id == MDM_MSG_API_NO_TOKENS) {
         mdm_edge_log(server, request, MDM_REPEAT_API, MDM_LOG_WARNING,
                      MDM_MSG_API_DENIED, &err);
+    } else if (err.id == MDM_MSG_API_UNLOCK_FAULT) {
+        mdm_edge_log(server, request, MDM_REPEAT_UPSTREAM, MDM_LOG_ERROR,
+                     MDM_MSG_API_UNLOCK_FAULT, &err);
     } else if (mdm_http_is_ours(rc) && !mdm_store_has_told(&err)) {
         mdm_edge_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
                      MDM_MSG_STORE_FAULT, &err);

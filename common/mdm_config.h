@@ -245,6 +245,8 @@ struct mdm_config {
     int64_t command_life_us;     /* 0: for ever */
     int64_t result_retention_us; /* 0: for ever */
     const char *dm_url;    /* of declarative management; NULL: off */
+    const char *unlock_url;     /* of Apple's escrow key unlock */
+    const char *unlock_ca_file; /* NULL: the system's authorities */
     mdm_str_t dm_hmac_key; /* absent: nothing is signed */
     mdm_str_t scep_cert;   /* PEM, as the key */
     mdm_str_t scep_key;

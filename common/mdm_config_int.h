@@ -67,6 +67,10 @@ mdm_rc mdm_config_path(mdm_config_t *config, const char *arg,
  * wipes. */
 mdm_rc mdm_config_read(mdm_config_t *config, const char *arg,
                        mdm_str_t *text_r, mdm_err_t *err) MDM_USE_RESULT;
+/* A file of certificate authorities: read once to see that it is one, and
+ * named for who loads it. */
+mdm_rc mdm_config_bundle(mdm_config_t *config, const char *arg,
+                         const char **path_r, mdm_err_t *err) MDM_USE_RESULT;
 /* The first line of a text, without its end (LF or CRLF). */
 mdm_str_t mdm_config_first_line(mdm_str_t text);
 /* A file that holds one secret: its first line without the newline (LF or

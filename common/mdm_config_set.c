@@ -248,6 +248,7 @@ mdm_rc mdm_config_apply(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_PLIST_LIMITS:
         return mdm_config_apply_device(c, id, argc, argv, err);
     case MDM_DIRECTIVE_DECLARATIVE_MANAGEMENT:
+    case MDM_DIRECTIVE_ESCROW_KEY_UNLOCK_URL:
     case MDM_DIRECTIVE_TOKEN_SIGNER:
     case MDM_DIRECTIVE_RETURN_TO_SERVICE:
         return mdm_config_apply_services(c, id, argc, argv, err);

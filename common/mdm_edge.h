@@ -41,6 +41,7 @@ struct mdm_server {
     mdm_upstream_t *upstream; /* NULL: declarative management is off */
     mdm_ca_t *ca;             /* identities of devices that we issue */
     mdm_pkimsg_legacy_t *legacy; /* NULL: no request with old ciphers */
+    mdm_upstream_t *unlock;   /* Apple's escrow key unlock */
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t idle;   /* no request is running */
     unsigned running;

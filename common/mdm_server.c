@@ -80,6 +80,20 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
     return mdm_dispatch_start(&config, &s->dispatch, err);
 }
 
+static mdm_rc start_unlock(mdm_server_t *s, mdm_err_t *err)
+{
+    mdm_upstream_config_t config = {
+        .url = s->config->unlock_url,
+        .ca_file = s->config->unlock_ca_file,
+        .connect_us = UPSTREAM_CONNECT_US,
+        .total_us = UPSTREAM_TOTAL_US,
+        .stopping = s->host->stopping,
+        .stopping_ctx = s->host->ctx,
+    };
+
+    return mdm_upstream_new(&config, &s->unlock, err);
+}
+
 static mdm_rc start_upstream(mdm_server_t *s, mdm_err_t *err)
 {
     mdm_upstream_config_t config = {
@@ -109,6 +123,7 @@ static mdm_rc start_ca(mdm_server_t *s, mdm_err_t *err)
 static void free_parts(mdm_server_t *s)
 {
     mdm_upstream_free(&s->upstream);
+    mdm_upstream_free(&s->unlock);
     mdm_ca_free(&s->ca);
     mdm_pkimsg_legacy_free(&s->legacy);
     mdm_store_free(&s->store);
@@ -135,6 +150,9 @@ mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err)
     }
     if (rc == MDM_OK) {
         rc = start_ca(server, err);
+    }
+    if (rc == MDM_OK) {
+        rc = start_unlock(server, err);
     }
     if (rc == MDM_OK) {
         rc = start_dispatch(server, err);
@@ -187,6 +205,7 @@ void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
     }
     mdm_dispatch_retire(server->dispatch);
     mdm_upstream_stop(server->upstream);
+    mdm_upstream_stop(server->unlock);
     if (!wait_for_requests(server, until)) {
         /* The process ends under them: they keep store and dispatcher, but
          * no thread of ours outlives the host's memory.  What they do not

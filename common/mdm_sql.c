@@ -166,8 +166,14 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " VALUES (?1, ?2, ?3, ?4) RETURNING cid",
     [MDM_SQL_COMMAND_GET] = "SELECT cid, request_type, created_at"
                             " FROM command WHERE uuid = ?1",
+    [MDM_SQL_COMMAND_UNLOCKS] =
+        "UPDATE command SET unlock_token_at = ?2 WHERE cid = ?1",
     [MDM_SQL_TARGET] =
         "SELECT eid, state, token_state, topic FROM enrollment WHERE id = ?1",
+    [MDM_SQL_TARGET_DEVICE] =
+        "SELECT e.type, d.product_name, d.model_name, d.os_version,"
+        " d.unlock_token_s IS NOT NULL FROM enrollment e"
+        " JOIN enrollment d ON d.eid = e.device_eid WHERE e.eid = ?1",
     [MDM_SQL_QUEUE_ADD] =
         "INSERT INTO queue (eid, cid, state, priority, not_before, expires,"
         " queued_at, sent_at, sent_count, not_now_count, finished_at,"
@@ -176,12 +182,12 @@ static const char *const statements[MDM_SQL_COUNT] = {
         "SELECT q.qid, q.state, q.cid FROM command c"
         " JOIN queue q ON q.cid = c.cid AND q.eid = ?1 WHERE c.uuid = ?2",
     [MDM_SQL_QUEUE_NEXT] =
-        "SELECT q.qid, c.uuid, c.body_s, c.cid FROM queue q"
+        "SELECT q.qid, c.uuid, c.body_s, c.unlock_token_at FROM queue q"
         " JOIN command c ON c.cid = q.cid WHERE q.qid ="
         " (SELECT qid FROM queue WHERE eid = ?1 AND " DELIVERABLE
         "  ORDER BY priority DESC, qid LIMIT 1)",
     [MDM_SQL_QUEUE_NEXT_SKIP] =
-        "SELECT q.qid, c.uuid, c.body_s, c.cid FROM queue q"
+        "SELECT q.qid, c.uuid, c.body_s, c.unlock_token_at FROM queue q"
         " JOIN command c ON c.cid = q.cid WHERE q.qid ="
         " (SELECT qid FROM queue WHERE eid = ?1 AND " DELIVERABLE
         "  AND state <> 2 ORDER BY priority DESC, qid LIMIT 1)",

@@ -157,7 +157,11 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     " last_at BIGINT NOT NULL, count BIGINT NOT NULL DEFAULT 1);"
     "CREATE INDEX introduction_last ON introduction(last_at);"
     "CREATE INDEX introduction_claims ON introduction(last_at)"
-    " WHERE verified = 0;",
+    " WHERE verified = 0;"
+    /* unlock_token_at: the byte of the opened body before which each
+     * device's own unlock token goes, 0 nowhere. */
+    "ALTER TABLE command"
+    " ADD COLUMN unlock_token_at BIGINT NOT NULL DEFAULT 0;",
 };
 
 static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)

@@ -70,44 +70,48 @@ bool mdm_str_is_solid(mdm_str_t a)
     return true;
 }
 
-/* Bytes of the character at p of n, 0: none that may stand there. */
-static size_t text_char(const unsigned char *p, size_t n)
+size_t mdm_str_character(mdm_str_t text)
 {
-    size_t len = p[0] < 0x80 ? 1 : p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    uint32_t c = len == 1 ? p[0] : p[0] & (0x7fU >> len);
-    static const uint32_t least[] = {0, 0x20, 0x80, 0x800, 0x10000};
+    const unsigned char *p = (const unsigned char *)text.s;
+    uint32_t c = p[0];
+    size_t n = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
     size_t i;
 
-    if (len > n || (p[0] >= 0x80 && p[0] < 0xc2) || p[0] > 0xf4) {
+    if (n == 1) {
+        return (c >= ' ' && c != 0x7f) || c == '\n' || c == '\t' || c == '\r'
+                   ? 1
+                   : 0;
+    }
+    if (c < 0xc2 || c > 0xf4 || n > text.n) {
         return 0;
     }
-    for (i = 1; i < len; i++) {
+    c &= 0x7fU >> n;
+    for (i = 1; i < n; i++) {
         if ((p[i] & 0xc0) != 0x80) {
             return 0;
         }
         c = c << 6 | (p[i] & 0x3fU);
     }
-    if (c == '\n') {
-        return 1;
+    if (c < 0x80 || (n == 3 && c < 0x800) || (n == 4 && c < 0x10000) ||
+        (c >= 0xd800 && c < 0xe000) || (c & 0xfffe) == 0xfffe ||
+        c > 0x10ffff) {
+        return 0;
     }
-    return c < least[len] || (c >= 0x7f && c < 0xa0) ||
-                   (c >= 0xd800 && c < 0xe000) || (c & 0xfffe) == 0xfffe ||
-                   c > 0x10ffff
-               ? 0
-               : len;
+    return n;
 }
 
 bool mdm_str_is_text(mdm_str_t a)
 {
-    size_t at = 0;
+    const unsigned char *p;
     size_t n;
 
-    while (at < a.n) {
-        n = text_char((const unsigned char *)a.s + at, a.n - at);
-        if (n == 0) {
+    for (; a.n > 0; a.s += n, a.n -= n) {
+        p = (const unsigned char *)a.s;
+        n = mdm_str_character(a);
+        if (n == 0 || p[0] == '\t' || p[0] == '\r' ||
+            (p[0] == 0xc2 && p[1] < 0xa0)) {
             return false;
         }
-        at += n;
     }
     return true;
 }

@@ -67,6 +67,8 @@ GOOD = {
     "DECLARATIVE_MANAGEMENT": [
         ["http://127.0.0.1:9000/v1"], ["off"],
         ["https://dm.example.com", "hmac={hmac}"]],
+    "ESCROW_KEY_UNLOCK_URL": [["https://apple.example.com/unlock"],
+                              ["https://localhost:8443/", "ca={server_ca}"]],
     "TOKEN_SIGNER": [["{rsa_key}", SERVER_UUID],
                      ["{rsa_key}", SERVER_UUID.upper()]],
     "SCEP_CERTIFICATE": [["{scep_ca}"]],
@@ -164,6 +166,11 @@ BAD = {
     "LEASE_TIME": [["0s"], ["x"]],
     "COMMAND_EXPIRATION": [["1s"], ["on"], ["4000d"], [""]],
     "RESULT_RETENTION": [["59m"], ["forever"], ["0"], [""]],
+    "ESCROW_KEY_UNLOCK_URL": [["http://h/"], ["off"], [""],
+                              ["https://h/?x=1"],
+                              ["https://h/", "ca={missing}"],
+                              ["https://h/", "ca={garbage}"],
+                              ["https://h/", "{server_ca}"]],
     "DECLARATIVE_MANAGEMENT": [
         ["builtin"], ["on"], [""], ["file:///etc/passwd"], ["ftp://h/x"],
         ["http://"], ["http://user:word@h/"], ["http://h/?x=1"],

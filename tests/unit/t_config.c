@@ -64,6 +64,10 @@ static void test_values(void **state)
          "|builtin|builtin hmac=x|on|h|file:///x|ftp://h/|http://u:p@h/|"
          "http://h/?x|http://h:0|off hmac=x|http://h/ x|http://h/ hmac=|"
          "http://h/ hmac|http://h/ hmac=missing|http://h/ hmac=a hmac=b"},
+        {MDM_DIRECTIVE_ESCROW_KEY_UNLOCK_URL,
+         "https://h|https://apple.example.com:8443/a/b",
+         "|off|http://h/a|https://|https://h/?x|https://h/ x|https://h/ ca=|"
+         "https://h/ ca=missing|https://h/ ca=a ca=b"},
         {MDM_DIRECTIVE_TOKEN_SIGNER, NULL,
          "|key|missing 677cab70-fe18-11e2-b778-0800200c9a66"},
         {MDM_DIRECTIVE_RETURN_TO_SERVICE,
