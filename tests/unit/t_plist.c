@@ -1,10 +1,8 @@
 /*
- * t_plist.c - the property-list reader: every file of tests/cases against
- * its verdict, wanted values, faults with their place, lenient reading, JSON.
- * t_plist_hostile.c has the documents that are made to do harm.
- *
- * Documents are read from heap blocks of exactly their size, so that ASan
- * sees a read past the end, and on a thread with a small stack.
+ * t_plist.c - the property-list reader and writer: every file of tests/cases
+ * against its verdict, wanted values, faults with their place, JSON.  Hostile
+ * documents are in t_plist_hostile.c.  What is read lies in heap blocks of
+ * exactly its size, for ASan, and on a thread with a small stack.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -715,14 +713,11 @@ static void test_write(void **state)
 {
     const mdm_plist_put_t inner[] = {
         {.key = "On", .type = MDM_PLIST_BOOL, .flag = true},
-        {.key = "Off", .type = MDM_PLIST_BOOL},
-    };
+        {.key = "Off", .type = MDM_PLIST_BOOL}};
     const mdm_plist_put_t list[] = {
         {.type = MDM_PLIST_INTEGER, .number = -5},
-        {.type = MDM_PLIST_ABSENT},
-        {.type = MDM_PLIST_ARRAY},
-        {.type = MDM_PLIST_STRING, .value = {"s", 1}},
-    };
+        {.type = MDM_PLIST_ABSENT}, {.type = MDM_PLIST_ARRAY},
+        {.type = MDM_PLIST_STRING, .value = {"s", 1}}};
     mdm_plist_put_t items[] = {
         {.key = "Empty", .type = MDM_PLIST_STRING, .value = {"", 0}},
         {.key = "Text", .type = MDM_PLIST_STRING, .value = {"a<&>b", 5}},
