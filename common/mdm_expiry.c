@@ -114,6 +114,32 @@ static void add_authorities(job_t *job)
     }
 }
 
+/* Those that the server made itself, or issues with. */
+static mdm_rc add_built_in(job_t *job, mdm_err_t *err)
+{
+    mdm_authority_row_t *rows =
+        mdm_arena_alloc(job->arena, MDM_CA_MAX * sizeof(*rows));
+    char *subject;
+    size_t n = 0;
+    size_t i;
+    mdm_rc rc;
+
+    if (rows == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = mdm_ca_list(job->config->ca, job->arena, rows, &n, err);
+    for (i = 0; rc == MDM_OK && i < n; i++) {
+        subject = mdm_arena_alloc(job->arena, MDM_TRUST_SUBJECT_SIZE);
+        if (subject == NULL) {
+            return mdm_err_nomem(err);
+        }
+        mdm_x509_subject(rows[i].certificate, subject);
+        add_end(job, false, subject, rows[i].fingerprint.s,
+                rows[i].not_after_us);
+    }
+    return rc;
+}
+
 /* ---- what is new about it ------------------------------------------------ */
 
 /* Said once for each step; after the end once a day. */
@@ -267,7 +293,10 @@ mdm_rc mdm_expiry_look(const mdm_expiry_config_t *config, bool start,
         mdm_arena_free(&job.arena);
         return mdm_err_nomem(err);
     }
-    rc = mdm_store_read(config->store, find, &job, err);
+    rc = config->ca != NULL ? add_built_in(&job, err) : MDM_OK;
+    if (rc == MDM_OK) {
+        rc = mdm_store_read(config->store, find, &job, err);
+    }
     if (rc == MDM_OK && job.changes) {
         rc = mdm_store_write(config->store, note, &job, err);
     }

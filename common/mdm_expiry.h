@@ -10,6 +10,7 @@
 #ifndef MDM_EXPIRY_H
 #define MDM_EXPIRY_H
 
+#include "mdm_ca.h"
 #include "mdm_log.h"
 #include "mdm_store.h"
 #include "mdm_x509.h"
@@ -27,6 +28,7 @@ typedef struct mdm_expiry_config {
     /* Push certificates from files, of which the parent has warned. */
     const mdm_keypair_t *const *file_certs;
     size_t nfile_certs;
+    mdm_ca_t *ca; /* the built-in one; NULL: none */
     const mdm_trust_t *const *trusts; /* device CAs */
     size_t ntrusts;
 } mdm_expiry_config_t;

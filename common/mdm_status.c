@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "mdm_ca.h"
 #include "mdm_str.h"
 #include "mdm_time.h"
 
@@ -95,6 +96,35 @@ static void take_rows(const mdm_config_t *config, const job_t *job)
     }
 }
 
+/* The built-in authorities, of which one may come from files. */
+static mdm_rc add_built_in(const mdm_server_t *server, mdm_arena_t *arena,
+                           mdm_status_t *status, mdm_err_t *err)
+{
+    mdm_authority_row_t *rows =
+        mdm_arena_alloc(arena, MDM_CA_MAX * sizeof(*rows));
+    mdm_status_cert_t *cert;
+    char *subject;
+    size_t n = 0;
+    size_t i;
+    mdm_rc rc = rows != NULL ? mdm_ca_list(server->ca, arena, rows, &n, err)
+                             : mdm_err_nomem(err);
+
+    for (i = 0; rc == MDM_OK && i < n && status->nca < MDM_STATUS_CERTS_MAX;
+         i++) {
+        subject = mdm_arena_alloc(arena, MDM_TRUST_SUBJECT_SIZE);
+        if (subject == NULL) {
+            return mdm_err_nomem(err);
+        }
+        mdm_x509_subject(rows[i].certificate, subject);
+        cert = &status->ca[status->nca++];
+        cert->name = mdm_str_from(subject);
+        cert->fingerprint = rows[i].fingerprint;
+        cert->not_after_us = rows[i].not_after_us;
+        cert->from_file = i == 0 && server->config->scep_authority != NULL;
+    }
+    return rc;
+}
+
 mdm_rc mdm_status_read(mdm_server_t *server, mdm_arena_t *arena,
                        mdm_status_t **status_r, mdm_err_t *err)
 {
@@ -114,6 +144,9 @@ mdm_rc mdm_status_read(mdm_server_t *server, mdm_arena_t *arena,
     add_file_certs(server->config, job.status);
     add_authorities(server->config, job.status);
     rc = mdm_store_read(server->store, read_store, &job, err);
+    if (rc == MDM_OK) {
+        rc = add_built_in(server, arena, job.status, err);
+    }
     if (rc == MDM_OK) {
         job.status->store_up = true;
         take_rows(server->config, &job);

@@ -7,6 +7,7 @@
 #include "mdm_x509_int.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -263,6 +264,41 @@ mdm_rc mdm_x509_list(mdm_str_t data, mdm_arena_t *arena, mdm_str_t *certs_r,
     }
     mdm_material_clear(&m);
     return rc;
+}
+
+bool mdm_x509_print_subject(const X509 *cert,
+                            char dst[MDM_TRUST_SUBJECT_SIZE])
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL;
+    long len;
+
+    dst[0] = '\0';
+    if (bio == NULL ||
+        X509_NAME_print_ex(bio, X509_get_subject_name(cert), 0,
+                           XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0) {
+        BIO_free(bio);
+        return false;
+    }
+    len = BIO_get_mem_data(bio, &text);
+    (void)snprintf(dst, MDM_TRUST_SUBJECT_SIZE, "%.*s",
+                   len > 0 ? (int)len : 0, text);
+    mdm_err_printable(dst);
+    BIO_free(bio);
+    return true;
+}
+
+void mdm_x509_subject(mdm_str_t der, char dst[MDM_TRUST_SUBJECT_SIZE])
+{
+    const unsigned char *at = (const unsigned char *)der.s;
+    X509 *cert = d2i_X509(NULL, &at, (long)der.n);
+
+    dst[0] = '\0';
+    if (cert != NULL) {
+        (void)mdm_x509_print_subject(cert, dst);
+    }
+    X509_free(cert);
+    ERR_clear_error();
 }
 
 bool mdm_x509_is_root(mdm_str_t der)

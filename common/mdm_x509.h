@@ -14,6 +14,8 @@
 #include "mdm_err.h"
 #include "mdm_mem.h"
 
+#define MDM_TRUST_SUBJECT_SIZE 256
+
 /* ---- push certificates -------------------------------------------------- */
 
 /* As much as OpenSSL takes for a key in PEM. */
@@ -58,6 +60,9 @@ mdm_rc mdm_x509_judge_dates(int64_t not_before_us, int64_t not_after_us,
 mdm_rc mdm_x509_list(mdm_str_t data, mdm_arena_t *arena, mdm_str_t *certs_r,
                      size_t max, size_t *n_r, mdm_err_t *err) MDM_USE_RESULT;
 
+/* Subject of a certificate (DER): RFC 2253, printable; "" when it is not
+ * one. */
+void mdm_x509_subject(mdm_str_t der, char dst[MDM_TRUST_SUBJECT_SIZE]);
 /* Is this certificate (DER) its own issuer, by name? */
 bool mdm_x509_is_root(mdm_str_t der);
 
@@ -104,8 +109,6 @@ mdm_rc mdm_trust_new_der(const mdm_str_t *certs, size_t n,
                          mdm_trust_t **trust_r, mdm_err_t *err)
     MDM_USE_RESULT;
 void mdm_trust_free(mdm_trust_t **trust);
-
-#define MDM_TRUST_SUBJECT_SIZE 256
 
 /* One of them, for whoever watches its end. */
 typedef struct mdm_trust_ca {

@@ -11,6 +11,10 @@
 #include <openssl/bio.h>
 #include <openssl/x509.h>
 
+/* Subject of a certificate, as mdm_x509_subject().  False: memory is out. */
+bool mdm_x509_print_subject(const X509 *cert,
+                            char dst[MDM_TRUST_SUBJECT_SIZE]);
+
 /* All certificates of a PEM text, in their order; the caller frees them.
  * MDM_EINVAL: none, damaged, too many; MDM_ENOMEM. */
 mdm_rc mdm_x509_read_certs(mdm_str_t pem, STACK_OF(X509) **certs_r,

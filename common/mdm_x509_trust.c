@@ -141,24 +141,13 @@ static bool describe(const X509 *cert, mdm_trust_ca_t *authority)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
-    BIO *bio = BIO_new(BIO_s_mem());
-    char *text = NULL;
-    long len;
 
-    if (bio == NULL ||
-        X509_NAME_print_ex(bio, X509_get_subject_name(cert), 0,
-                           XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0 ||
+    if (!mdm_x509_print_subject(cert, authority->subject) ||
         X509_digest(cert, EVP_sha256(), digest, &n) != 1) {
-        BIO_free(bio);
         return false;
     }
-    len = BIO_get_mem_data(bio, &text);
-    (void)snprintf(authority->subject, sizeof(authority->subject), "%.*s",
-                   len > 0 ? (int)len : 0, text);
-    mdm_err_printable(authority->subject);
     mdm_hex_encode(digest, MDM_SHA256_LEN, authority->fingerprint);
     authority->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
-    BIO_free(bio);
     return true;
 }
 
