@@ -7,7 +7,7 @@
  * the rest of the process does not see it.  PEM is cut into blocks here, so
  * that each fault can be told apart, and OpenSSL gets one block at a time.
  */
-#include "mdm_x509_int.h"
+#include "mdm_x509_material.h"
 
 #include <string.h>
 
@@ -17,6 +17,7 @@
 #include <openssl/provider.h>
 
 #include "mdm_str.h"
+#include "mdm_x509_int.h"
 
 #define BEGIN "-----BEGIN "
 #define END "-----END "
