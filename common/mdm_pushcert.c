@@ -208,6 +208,11 @@ mdm_rc mdm_pushcert_read(mdm_store_t *store, mdm_str_t body,
         *err = fault;
         return rc;
     }
+    /* The stored one once more is no renewal: whoever hands it in takes it
+     * for the whole, and is told that it is a half. */
+    if (pair_r->not_before_us <= job.row.not_before_us) {
+        return MDM_EINVAL;
+    }
     parts[1] = job.row.key_pem;
     rc = mdm_keypair_read(parts, 2, passphrase, arena, pair_r, err);
     return rc != MDM_EINVAL

@@ -199,7 +199,7 @@ static mdm_rc describe(const X509 *leaf, mdm_arena_t *arena,
 static bool is_cert_alone(const mdm_material_t *m)
 {
     return sk_X509_num(m->certs) > 0 && m->key == NULL && !m->locked &&
-           !m->csr && !m->public_key;
+           !m->csr && !m->public_key && !m->pkcs12;
 }
 
 mdm_rc mdm_keypair_read(const mdm_str_t *parts, size_t nparts,

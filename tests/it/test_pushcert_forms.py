@@ -239,6 +239,12 @@ def test_renewed_certificate_alone(own_server, enroll, own_apns, pki):
     assert api.push(device.id).status == 200
     push = own_apns.wait_token(device.token_hex)
     assert push["fingerprint"] == renewed.fingerprint
+    # Itself once more, and the one before it, are no renewals.
+    for again in (renewed, old):
+        reply = api.put_pushcert(read_file(again.cert_file), "?force=1")
+        assert reply.status == 400
+        assert "there is no private key in it; the file" \
+            in reply.json["error"]
     # A topic of which nothing is stored.
     reply = api.put_pushcert(read_file(pki.push().cert_file), "?force=1")
     assert reply.status == 400
