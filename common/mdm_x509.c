@@ -197,6 +197,12 @@ static mdm_rc describe(const X509 *leaf, mdm_arena_t *arena,
     return rc;
 }
 
+static bool is_cert_alone(const mdm_material_t *m)
+{
+    return sk_X509_num(m->certs) > 0 && m->key == NULL && !m->locked &&
+           !m->csr && !m->public_key && !m->pkcs12;
+}
+
 mdm_rc mdm_keypair_read(const mdm_str_t *parts, size_t nparts,
                         mdm_str_t passphrase, mdm_arena_t *arena,
                         mdm_keypair_t *pair_r, mdm_err_t *err)
@@ -213,6 +219,9 @@ mdm_rc mdm_keypair_read(const mdm_str_t *parts, size_t nparts,
     pair_r->locked = m.locked;
     if (rc == MDM_OK) {
         rc = mdm_material_judge_pair(&m, err);
+        pair_r->lacks_key = rc == MDM_EINVAL && is_cert_alone(&m) &&
+                            describe(sk_X509_value(m.certs, 0), arena, pair_r,
+                                     NULL) == MDM_OK;
     }
     if (rc == MDM_OK) {
         rc = describe(sk_X509_value(m.certs, 0), arena, pair_r, err);
@@ -221,6 +230,7 @@ mdm_rc mdm_keypair_read(const mdm_str_t *parts, size_t nparts,
         rc = write_pair(m.certs, m.key, arena, pair_r, err);
     }
     mdm_material_clear(&m);
+    ERR_clear_error();
     return rc;
 }
 

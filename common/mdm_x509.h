@@ -34,6 +34,9 @@ typedef struct mdm_keypair {
      * was given, or another one.  Set where reading failed; nothing else is
      * then. */
     bool locked;
+    /* It failed as there is a certificate, in order and with a topic, which is
+     * set then, but nothing of a key. */
+    bool lacks_key;
 } mdm_keypair_t;
 
 /* Finds one certificate that matches one private key in the parts, files or a
