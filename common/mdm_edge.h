@@ -28,7 +28,6 @@ typedef enum mdm_repeat {
     MDM_REPEAT_ENROLLMENT,
     MDM_REPEAT_LOGIN,
     MDM_REPEAT_SCEP,
-    MDM_REPEAT_SCEP_BUSY,
     MDM_REPEAT_COUNT
 } mdm_repeat_t;
 
