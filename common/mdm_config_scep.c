@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "mdm_challenge.h"
+#include "mdm_pkimsg.h"
 #include "mdm_str.h"
 
 #define DAY_US (86400 * MDM_SEC)
@@ -54,6 +55,20 @@ static mdm_rc set_challenge(mdm_config_t *c, const char *arg, mdm_err_t *err)
     return rc;
 }
 
+/* Found out here, not in a worker, whether OpenSSL has it. */
+static mdm_rc set_legacy(mdm_config_t *c, const char *arg, mdm_err_t *err)
+{
+    mdm_pkimsg_legacy_t *legacy = NULL;
+    mdm_rc rc = mdm_config_flag(arg, &c->scep_legacy, err);
+
+    if (rc == MDM_OK && c->scep_legacy &&
+        mdm_pkimsg_legacy_new(&legacy, err) != MDM_OK) {
+        rc = MDM_ECONFIG;
+    }
+    mdm_pkimsg_legacy_free(&legacy);
+    return rc;
+}
+
 mdm_rc mdm_config_apply_scep(mdm_config_t *c, mdm_directive_id_t id,
                              const char *const *argv, mdm_err_t *err)
 {
@@ -68,7 +83,7 @@ mdm_rc mdm_config_apply_scep(mdm_config_t *c, mdm_directive_id_t id,
     case MDM_DIRECTIVE_SCEP_CHALLENGE:
         return set_challenge(c, argv[0], err);
     default:
-        return mdm_config_flag(argv[0], &c->scep_legacy, err);
+        return set_legacy(c, argv[0], err);
     }
 }
 

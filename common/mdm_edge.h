@@ -26,7 +26,6 @@ typedef enum mdm_repeat {
     MDM_REPEAT_REPORT,
     MDM_REPEAT_UPSTREAM,
     MDM_REPEAT_SCEP,
-    MDM_REPEAT_SCEP_BUSY,
     MDM_REPEAT_COUNT
 } mdm_repeat_t;
 

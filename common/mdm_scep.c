@@ -240,17 +240,6 @@ static mdm_rc serve(call_t *call, mdm_str_t data, mdm_str_t *answer_r,
     return rc;
 }
 
-static mdm_rc busy(call_t *call, mdm_err_t *err)
-{
-    (void)mdm_err_set(err, MDM_EBUSY, MDM_MSG_SCEP_BUSY,
-                      "a request for a certificate was answered 503: %d are "
-                      "at work in this process and more wait",
-                      MDM_ISSUING_MAX);
-    mdm_edge_log(call->server, call->request, MDM_REPEAT_SCEP_BUSY,
-                 MDM_LOG_WARNING, MDM_MSG_SCEP_BUSY, err);
-    return MDM_EBUSY;
-}
-
 static mdm_rc pki_operation(call_t *call, mdm_err_t *err)
 {
     mdm_str_t data = MDM_STR_NONE;
@@ -261,7 +250,10 @@ static mdm_rc pki_operation(call_t *call, mdm_err_t *err)
         return rc;
     }
     if (!mdm_edge_may_issue(call->server)) {
-        return busy(call, err);
+        return mdm_err_set(err, MDM_EBUSY, MDM_MSG_SCEP_BUSY,
+                           "a request for a certificate was answered 503: %d "
+                           "are at work in this process and more wait",
+                           MDM_ISSUING_MAX);
     }
     rc = serve(call, data, &body, err);
     mdm_edge_issued(call->server);

@@ -13,6 +13,8 @@
 #include <openssl/x509.h>
 
 #include "mdm_ca_issue.h"
+#include "mdm_edge.h"
+#include "mdm_thread.h"
 #include "mdm_time.h"
 
 #define DAY_US (86400 * MDM_SEC)
@@ -395,6 +397,53 @@ static void test_bound(void **state)
     mdm_ca_free(&ca);
 }
 
+/* ---- places for those who compute ---------------------------------------- */
+
+static void *wait_for_place(void *arg)
+{
+    return mdm_edge_may_issue(arg) ? arg : NULL;
+}
+
+static void test_places(void **state)
+{
+    mdm_server_t *server = calloc(1, sizeof(*server));
+    pthread_t thread_id;
+    unsigned queued = 0;
+    void *got = NULL;
+    int i;
+    (void)state;
+
+    assert_non_null(server);
+    (void)pthread_mutex_init(&server->mutex, NULL);
+    assert_int_equal(mdm_cond_init(&server->issued, NULL), MDM_OK);
+    for (i = 0; i < MDM_ISSUING_MAX; i++) {
+        assert_true(mdm_edge_may_issue(server));
+    }
+    assert_int_equal(pthread_create(&thread_id, NULL, wait_for_place, server),
+                     0);
+    while (queued == 0) { /* until it waits */
+        (void)pthread_mutex_lock(&server->mutex);
+        queued = server->queued;
+        (void)pthread_mutex_unlock(&server->mutex);
+        (void)usleep(1000);
+    }
+    mdm_edge_issued(server);
+    assert_int_equal(pthread_join(thread_id, &got), 0);
+    assert_ptr_equal(got, server);
+    /* All places are taken and all chairs, too: no at once. */
+    server->queued = MDM_QUEUED_MAX;
+    assert_false(mdm_edge_may_issue(server));
+    /* A chair is free: no after a while. */
+    server->queued = 0;
+    assert_false(mdm_edge_may_issue(server));
+    server->ending = true;
+    mdm_edge_issued(server);
+    assert_false(mdm_edge_may_issue(server));
+    (void)pthread_cond_destroy(&server->issued);
+    (void)pthread_mutex_destroy(&server->mutex);
+    free(server);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -410,6 +459,7 @@ int main(void)
                                         world_teardown),
         cmocka_unit_test_setup_teardown(test_store_away, world_setup,
                                         world_teardown),
+        cmocka_unit_test(test_places),
         cmocka_unit_test_setup_teardown(test_bound, world_setup,
                                         world_teardown),
     };
