@@ -24,6 +24,7 @@ static const struct {
     mdm_api_fn *fn;
 } routes[] = {
     {"v1/status", GET, "GET", MDM_MAY_READ, mdm_api_status_get},
+    {"v1/events", GET, "GET", MDM_MAY_SECRETS, mdm_api_event_list},
     {"v1/enqueue/*", PUT | POST, "PUT, POST", MDM_MAY_COMMAND,
      mdm_api_enqueue},
     {"v1/push/*", GET | PUT | POST, "GET, PUT, POST", MDM_MAY_COMMAND,

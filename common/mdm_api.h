@@ -33,6 +33,8 @@ typedef mdm_rc mdm_api_fn(mdm_api_call_t *call, mdm_err_t *err);
 
 /* The server itself (mdm_api_status.c). */
 mdm_api_fn mdm_api_status_get;
+/* What happened (mdm_api_events.c). */
+mdm_api_fn mdm_api_event_list;
 /* Commands and pushes (mdm_api_commands.c). */
 mdm_api_fn mdm_api_enqueue;
 mdm_api_fn mdm_api_push;

@@ -261,11 +261,17 @@ static bool ids_used_up(const mdm_apns_t *apns)
            LAST_STREAM_ID;
 }
 
-/* How many streams may be open now; EARLY_STREAMS until SETTINGS come. */
+/* EARLY_STREAMS until SETTINGS come. */
+static uint32_t peer_limit(const mdm_apns_t *apns)
+{
+    return nghttp2_session_get_remote_settings(
+        apns->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+}
+
+/* How many streams may be open now. */
 static uint32_t stream_limit(const mdm_apns_t *apns)
 {
-    uint32_t limit = nghttp2_session_get_remote_settings(
-        apns->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    uint32_t limit = peer_limit(apns);
 
     return limit < apns->max_streams ? limit : apns->max_streams;
 }
@@ -286,6 +292,12 @@ uint32_t mdm_apns_room(const mdm_apns_t *apns)
     }
     limit = stream_limit(apns);
     return used < limit ? limit - used : 0;
+}
+
+bool mdm_apns_is_full(const mdm_apns_t *apns)
+{
+    return !is_over(apns) && !apns->doubted &&
+           apns->n_streams + apns->n_waiting >= peer_limit(apns);
 }
 
 uint32_t mdm_apns_in_flight(const mdm_apns_t *apns)

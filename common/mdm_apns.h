@@ -68,6 +68,9 @@ void mdm_apns_free(mdm_apns_t **apns, const char *why);
  * when the session is finished, and while a peer that missed an answer and was
  * silent ever since has not answered a ping. */
 uint32_t mdm_apns_room(const mdm_apns_t *apns);
+/* Is it the peer's MAX_CONCURRENT_STREAMS that leaves no room?  False where
+ * our own bound is the lower one, and for each other reason. */
+bool mdm_apns_is_full(const mdm_apns_t *apns);
 /* MDM_EBUSY: no room.  MDM_ECLOSED: session ended or going away.
  * MDM_EINVAL: token or magic empty or over its maximum, magic not UTF-8.
  * On an error there is no outcome. */

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "mdm_store_event.h"
+
 /* What a slice should take at most; its number of rows follows from how long
  * the one before took.  Rows with large values take many times as long as
  * others, so that their size is bounded as well. */
@@ -281,6 +283,54 @@ static mdm_rc silent_devices(mdm_slice_t *slice, mdm_err_t *err)
                : rc;
 }
 
+/* ---- certificates that end, events --------------------------------------- */
+
+static mdm_rc ending_certificates(mdm_slice_t *slice, mdm_err_t *err)
+{
+    mdm_rc rc = mdm_expiry_look(&slice->config->expiry, slice->mark[0] == 0,
+                                slice->now_us, err);
+
+    if (rc == MDM_OK) {
+        slice->mark[0] = 1;
+    }
+    return rc;
+}
+
+static mdm_rc is_old_event(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+
+    return mdm_store_event_is_old(
+        tx, slice->now_us - slice->config->result_retention_us, &slice->more,
+        err);
+}
+
+static mdm_rc prune_events(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_slice_t *slice = arg;
+    int64_t n = 0;
+    mdm_rc rc = mdm_store_event_prune(
+        tx, slice->now_us - slice->config->result_retention_us, slice->limit,
+        &n, err);
+
+    slice->more = n == (int64_t)slice->limit;
+    return rc;
+}
+
+static mdm_rc old_events(mdm_slice_t *slice, mdm_err_t *err)
+{
+    mdm_rc rc = MDM_OK;
+
+    if (slice->config->result_retention_us == 0) {
+        return MDM_OK;
+    }
+    rc = mdm_store_read(slice->config->store, is_old_event, slice, err);
+    return rc == MDM_OK && slice->more
+               ? mdm_store_write(slice->config->store, prune_events, slice,
+                                 err)
+               : rc;
+}
+
 /* ---- all ---------------------------------------------------------------- */
 
 static const struct {
@@ -291,6 +341,8 @@ static const struct {
     {"expired commands", 5 * MDM_SEC, expire_commands},
     {"a new secret key", 5 * MDM_SEC, reseal},
     {"silent devices", 5 * MDM_SEC, silent_devices},
+    {"ending certificates", 3600 * MDM_SEC, ending_certificates},
+    {"old events", 60 * MDM_SEC, old_events},
     {"old results", 30 * MDM_SEC, old_results},
     {"old commands", 300 * MDM_SEC, old_commands},
 };
@@ -303,6 +355,8 @@ void mdm_chores_init(mdm_chores_t *c, const mdm_chores_config_t *config)
 
     memset(c, 0, sizeof(*c));
     c->config = *config;
+    c->config.expiry.store = config->store;
+    c->config.expiry.log = config->log;
     for (i = 0; i < MDM_ARRAY_LEN(table); i++) {
         c->chores[i].limit = LIMIT_FIRST;
     }

@@ -11,6 +11,7 @@
 #ifndef MDM_CHORES_H
 #define MDM_CHORES_H
 
+#include "mdm_expiry.h"
 #include "mdm_log.h"
 #include "mdm_store.h"
 
@@ -22,6 +23,7 @@ typedef struct mdm_chores_config {
     const mdm_log_t *log;
     int64_t result_retention_us; /* 0: for ever */
     int64_t push_silent_us;      /* 0: silent devices are left alone */
+    mdm_expiry_config_t expiry;  /* store and log are set from above */
 } mdm_chores_config_t;
 
 /* One call of a chore's function. */

@@ -61,8 +61,8 @@ mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
         return NULL;
     }
     config->scope = scope;
-    config->in_use = &config->in_use_flag;
-    config->seen = &config->seen_flags;
+    config->loaded_us = mdm_wall_us(NULL);
+    config->found = &config->found_here;
     config->arena = mdm_arena_new(true);
     ok = config->arena != NULL;
     if (ok && path != NULL) {
@@ -179,7 +179,8 @@ static void check_push_certs(const mdm_config_t *c, const mdm_log_t *log)
     size_t i;
 
     for (i = 0; i < c->npush_certs; i++) {
-        if (c->push_certs[i]->not_after_us < now + 30 * 86400 * MDM_SEC) {
+        if (c->push_certs[i]->not_after_us <
+            now + c->push_cert_warn_us) {
             mdm_log_msg(log, MDM_LOG_WARNING,
                         c->push_certs[i]->not_after_us < now
                             ? MDM_MSG_PUSH_CERTIFICATE_EXPIRED
@@ -222,7 +223,7 @@ static mdm_rc check_identity(const mdm_config_t *main,
     size_t i;
 
     if (server->device_trust == NULL) {
-        *main->seen |= MDM_SEEN_NO_DEVICE_CA; /* judged when all is read */
+        main->found->no_device_ca = true; /* judged when all is read */
     }
     if (header && proxies == NULL) {
         return mdm_err_set(
@@ -247,17 +248,60 @@ static mdm_rc check_identity(const mdm_config_t *main,
     return MDM_OK;
 }
 
+static void warn_of_authorities(const mdm_config_t *main,
+                                const mdm_trust_t *trust,
+                                const mdm_log_t *log)
+{
+    int64_t now = mdm_wall_us(NULL);
+    const mdm_trust_ca_t *list;
+    char end[64];
+    size_t n;
+    size_t i;
+
+    list = mdm_trust_cas(trust, &n);
+    for (i = 0; i < n; i++) {
+        if (list[i].not_after_us < now + main->push_cert_warn_us) {
+            mdm_log_msg(log, MDM_LOG_WARNING,
+                        list[i].not_after_us < now
+                            ? MDM_MSG_DEVICE_CA_EXPIRED
+                            : MDM_MSG_DEVICE_CA_EXPIRING,
+                        "the device certificate authority %s %s",
+                        list[i].subject,
+                        mdm_pushcert_describe_end(list[i].not_after_us, now,
+                                                  end, sizeof(end)));
+        }
+    }
+}
+
+/* Remembers the device CAs in use, for whoever watches their ends. */
+static void note_trust(const mdm_config_t *main, const mdm_trust_t *trust,
+                       const mdm_log_t *log)
+{
+    mdm_found_t *found = main->found;
+    size_t i;
+
+    for (i = 0; i < found->ntrusts; i++) {
+        if (found->trusts[i] == trust) {
+            return;
+        }
+    }
+    if (found->ntrusts < MDM_TRUSTS_MAX) {
+        found->trusts[found->ntrusts++] = trust;
+        warn_of_authorities(main, trust, log);
+    }
+}
+
 mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
                                  const mdm_config_t *server,
                                  const mdm_config_t *location,
                                  const mdm_log_t *log, mdm_err_t *err)
 {
-    *main->in_use = true;
+    main->found->endpoint = true;
     switch (location->role) {
     case MDM_ROLE_OFF:
         break;
     case MDM_ROLE_SCEP:
-        *main->seen |= MDM_SEEN_SCEP;
+        main->found->scep = true;
         break;
     case MDM_ROLE_API:
         if (location->path == NULL) {
@@ -270,17 +314,25 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
                       "(mdm_api_token_file): every call is refused with 403");
         }
         break;
+    case MDM_ROLE_STATUS:
+        break;
     case MDM_ROLE_MDM:
     case MDM_ROLE_SERVER:
     case MDM_ROLE_CHECKIN:
-        return check_identity(main, server, location, log, err);
+        if (check_identity(main, server, location, log, err) != MDM_OK) {
+            return MDM_ECONFIG;
+        }
+        if (server->device_trust != NULL) {
+            note_trust(main, server->device_trust, log);
+        }
+        break;
     }
     return MDM_OK;
 }
 
 bool mdm_config_in_use(const mdm_config_t *main)
 {
-    return *main->in_use;
+    return main->found->endpoint;
 }
 
 const char *mdm_config_identity_header(const mdm_config_t *location)
@@ -309,7 +361,7 @@ uint64_t mdm_config_body_max(const mdm_config_t *location)
 static const char *role_name(mdm_role_t role)
 {
     static const char *const names[] = {"off", "mdm", "server", "checkin",
-                                        "api", "scep"};
+                                        "api", "status", "scep"};
 
     return names[role];
 }

@@ -23,14 +23,9 @@ typedef enum mdm_role {
     MDM_ROLE_SERVER,
     MDM_ROLE_CHECKIN,
     MDM_ROLE_API,
+    MDM_ROLE_STATUS,
     MDM_ROLE_SCEP
 } mdm_role_t;
-
-/* What the endpoints of a configuration need or bring. */
-typedef enum mdm_seen {
-    MDM_SEEN_SCEP = 1,
-    MDM_SEEN_NO_DEVICE_CA = 2 /* an endpoint for devices without one */
-} mdm_seen_t;
 
 /* What a SCEP server is sent; a few certificates and a request. */
 #define MDM_SCEP_BODY_MAX (64 * 1024)
@@ -85,8 +80,22 @@ typedef struct mdm_return_to_service {
 typedef struct mdm_locked_cert {
     struct mdm_locked_cert *next;
     const char *file; /* as the directive names it */
-    mdm_str_t pem;
+    const char *key_file; /* the same one where it holds both */
+    mdm_str_t parts[2]; /* what is in them */
+    size_t nparts;
 } mdm_locked_cert_t;
+
+#define MDM_TRUSTS_MAX 64
+
+/* What the check of all endpoints met. */
+typedef struct mdm_found {
+    bool endpoint;
+    bool scep;         /* one that issues identities */
+    bool no_device_ca; /* one for devices, without authorities for them */
+    /* Device CAs of the virtual hosts that serve devices, each once. */
+    const mdm_trust_t *trusts[MDM_TRUSTS_MAX];
+    size_t ntrusts;
+} mdm_found_t;
 
 struct mdm_config {
     mdm_scope_t scope;
@@ -94,10 +103,8 @@ struct mdm_config {
     const char *path;
     const char *root;
     uint64_t set; /* bit of every directive given in this node or above */
-    bool *in_use; /* of the main node: an endpoint exists */
-    bool in_use_flag;
-    unsigned *seen; /* of the main node, of mdm_seen_t */
-    unsigned seen_flags;
+    mdm_found_t *found; /* of the main node */
+    mdm_found_t found_here;
 
     /* location */
     mdm_role_t role;
@@ -117,6 +124,7 @@ struct mdm_config {
     mdm_jwt_key_t *owned_token_key; /* of this node, to be freed with it */
     const char *token_issuer;       /* "iss": the server's UUID */
     /* main */
+    int64_t loaded_us; /* when it was read, wall time */
     const char *store;
     const char *state_dir;
     unsigned store_connections;
@@ -130,14 +138,17 @@ struct mdm_config {
     const mdm_keypair_t *push_certs[MDM_PUSH_CERTS_MAX];
     size_t npush_certs;
     mdm_str_t push_phrase; /* absent: none was given */
+    const char *push_phrase_from; /* "of the file /etc/..." */
     mdm_locked_cert_t *locked_certs; /* that wait for it; the newest first */
     const char *push_ca_file;
     int64_t push_expiration_us;
     int64_t push_timeout_us;
+    int64_t push_ping_us;
     uint32_t push_concurrency;
     mdm_push_policy_t push_policy;
     uint32_t push_rate;     /* pushes a second of a topic; 0: no limit */
     int64_t push_silent_us; /* 0: silent devices are left alone */
+    int64_t push_cert_warn_us; /* how long before its end it is warned of */
     bool push_topic_change;
     int64_t lease_life_us;
     int64_t command_life_us;     /* 0: for ever */

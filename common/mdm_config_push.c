@@ -278,6 +278,9 @@ mdm_rc mdm_config_apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_PUSH_TIMEOUT:
         return mdm_config_time(argv[0], MDM_SEC, 600 * MDM_SEC,
                                &c->push_timeout_us, err);
+    case MDM_DIRECTIVE_PUSH_PING:
+        return mdm_config_time(argv[0], 5 * MDM_SEC, 3600 * MDM_SEC,
+                               &c->push_ping_us, err);
     case MDM_DIRECTIVE_PUSH_CONCURRENCY:
         rc = mdm_config_number(argv[0], 1, 100000, &n, err);
         c->push_concurrency = (uint32_t)n;
@@ -290,6 +293,9 @@ mdm_rc mdm_config_apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_PUSH_SILENT:
         return mdm_config_time_or_off(argv[0], 3600 * MDM_SEC, 365 * day,
                                       &c->push_silent_us, err);
+    case MDM_DIRECTIVE_PUSH_CERTIFICATE_WARN:
+        return mdm_config_time(argv[0], 3600 * MDM_SEC, 3650 * day,
+                               &c->push_cert_warn_us, err);
     case MDM_DIRECTIVE_PUSH_RATE:
         if (!mdm_str_ieq(mdm_str_from(argv[0]), "off")) {
             rc = mdm_config_number(argv[0], 1, 100000, &n, err);

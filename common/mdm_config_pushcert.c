@@ -30,11 +30,11 @@ static mdm_rc add_pair(mdm_config_t *c, const char *file,
                            "more than %d push certificates",
                            MDM_PUSH_CERTS_MAX);
     }
-    if (pair->not_before_us > mdm_wall_us(NULL)) {
-        return mdm_err_set(err, MDM_ECONFIG, 0,
-                           "%s: the certificate is not valid yet; check the "
-                           "clock",
-                           file);
+    /* One that has ended is warned of: a site must come up. */
+    if (mdm_x509_judge_dates(pair->not_before_us, INT64_MAX, mdm_wall_us(NULL),
+                             "the push certificate", "", err) != MDM_OK) {
+        (void)mdm_err_prefix(err, "%s", file);
+        return MDM_ECONFIG;
     }
     for (i = 0; i < c->npush_certs; i++) {
         if (mdm_str_eq(c->push_certs[i]->topic, pair->topic)) {
@@ -49,7 +49,7 @@ static mdm_rc add_pair(mdm_config_t *c, const char *file,
 }
 
 /* Keeps it until a pass phrase comes. */
-static mdm_rc add_locked(mdm_config_t *c, const char *file, mdm_str_t pem,
+static mdm_rc add_locked(mdm_config_t *c, const mdm_locked_cert_t *from,
                          mdm_err_t *err)
 {
     mdm_locked_cert_t *locked = mdm_arena_alloc(c->arena, sizeof(*locked));
@@ -64,20 +64,23 @@ static mdm_rc add_locked(mdm_config_t *c, const char *file, mdm_str_t pem,
                            "more than %d push certificates",
                            MDM_PUSH_CERTS_MAX);
     }
-    if (locked != NULL) {
-        locked->file = mdm_arena_strdup(c->arena, file);
-    }
-    if (locked == NULL || locked->file == NULL) {
+    if (locked == NULL) {
         return mdm_err_nomem(err);
     }
-    locked->pem = pem;
+    locked->file = mdm_arena_strdup(c->arena, from->file);
+    locked->key_file = mdm_arena_strdup(c->arena, from->key_file);
+    if (locked->file == NULL || locked->key_file == NULL) {
+        return mdm_err_nomem(err);
+    }
+    memcpy(locked->parts, from->parts, sizeof(locked->parts));
+    locked->nparts = from->nparts;
     locked->next = c->locked_certs;
     c->locked_certs = locked;
     return MDM_OK;
 }
 
-/* Certificate and key in one text, which lives in the node's arena. */
-static mdm_rc open_pair(mdm_config_t *c, const char *file, mdm_str_t pem,
+/* The text lives in the node's arena. */
+static mdm_rc open_pair(mdm_config_t *c, const mdm_locked_cert_t *from,
                         mdm_err_t *err)
 {
     mdm_keypair_t *pair = mdm_arena_alloc(c->arena, sizeof(*pair));
@@ -85,40 +88,38 @@ static mdm_rc open_pair(mdm_config_t *c, const char *file, mdm_str_t pem,
     if (pair == NULL) {
         return mdm_err_nomem(err);
     }
-    if (mdm_keypair_read(pem, c->push_phrase, c->arena, pair, err) ==
-        MDM_OK) {
-        return add_pair(c, file, pair, err);
+    if (mdm_keypair_read(from->parts, from->nparts, c->push_phrase, c->arena,
+                         pair, err) == MDM_OK) {
+        return add_pair(c, from->file, pair, err);
     }
-    if (pair->locked) {
+    if (!pair->locked) {
+        (void)mdm_err_prefix(err, "%s", from->file);
+        return MDM_ECONFIG;
+    }
+    if (c->push_phrase.s == NULL) {
         mdm_err_clear(err);
-        return add_locked(c, file, pem, err);
+        return add_locked(c, from, err);
     }
-    (void)mdm_err_prefix(err, "%s", file);
-    return MDM_ECONFIG;
+    return mdm_err_set(err, MDM_ECONFIG, 0,
+                       "%s: the private key does not open with the pass "
+                       "phrase %s",
+                       from->key_file, c->push_phrase_from);
 }
 
 mdm_rc mdm_config_push_cert(mdm_config_t *c, int argc,
                             const char *const *argv, mdm_err_t *err)
 {
-    mdm_str_t cert = MDM_STR_NONE;
-    mdm_str_t key = MDM_STR_NONE;
-    mdm_str_t both;
-    mdm_rc rc;
+    mdm_locked_cert_t from = {.file = argv[0], .key_file = argv[argc - 1]};
+    mdm_rc rc = MDM_OK;
+    int i;
 
-    rc = mdm_config_read(c, argv[0], &cert, err);
-    if (rc == MDM_OK && argc > 1) {
-        rc = mdm_config_read(c, argv[1], &key, err);
+    for (i = 0; rc == MDM_OK && i < argc; i++) {
+        rc = mdm_config_read(c, argv[i], &from.parts[from.nparts++], err);
     }
     if (rc != MDM_OK) {
         return rc;
     }
-    both.s = mdm_arena_printf(c->arena, "%.*s\n%.*s", MDM_STR_ARG(cert),
-                              MDM_STR_ARG(key));
-    if (both.s == NULL) {
-        return mdm_err_nomem(err);
-    }
-    both.n = strlen(both.s);
-    return open_pair(c, argv[0], both, err);
+    return open_pair(c, &from, err);
 }
 
 /* ---- the pass phrase ---------------------------------------------------- */
@@ -138,43 +139,58 @@ static mdm_rc run(mdm_config_t *c, const char *program, mdm_str_t *phrase_r,
         (void)mdm_err_prefix(err, "%s", program);
         return MDM_ECONFIG;
     }
+    if (output.n == 0) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "%s: it printed nothing, so there is no pass "
+                           "phrase", program);
+    }
     *phrase_r = mdm_config_first_line(output);
     return MDM_OK;
+}
+
+/* Where it came from, for messages about keys that do not open. */
+static mdm_rc keep_phrase(mdm_config_t *c, mdm_str_t phrase,
+                          const char *source, bool is_program,
+                          mdm_err_t *err)
+{
+    if (phrase.n == 0 || phrase.n > MDM_PASSPHRASE_MAX) {
+        return mdm_err_set(err, MDM_ECONFIG, 0,
+                           "%s: its first line is %s, so it is no pass phrase",
+                           source, phrase.n == 0 ? "empty" : "too long");
+    }
+    c->push_phrase = phrase;
+    c->push_phrase_from =
+        mdm_arena_printf(c->arena, is_program ? "that the program %s prints"
+                                              : "of the file %s", source);
+    return c->push_phrase_from != NULL ? MDM_OK : mdm_err_nomem(err);
 }
 
 mdm_rc mdm_config_push_phrase(mdm_config_t *c, const char *arg,
                               mdm_err_t *err)
 {
+    bool is_program = mdm_str_starts(mdm_str_from(arg), "exec:");
     mdm_str_t phrase = MDM_STR_NONE;
     mdm_locked_cert_t *locked;
-    const char *source;
     mdm_rc rc;
 
-    if (mdm_str_starts(mdm_str_from(arg), "file:")) {
-        source = arg + 5;
-        rc = mdm_config_secret(c, source, &phrase, err);
-    } else if (mdm_str_starts(mdm_str_from(arg), "exec:")) {
-        source = arg + 5;
-        rc = run(c, source, &phrase, err);
-    } else {
+    if (!is_program && !mdm_str_starts(mdm_str_from(arg), "file:")) {
         /* Without the argument: it may be the pass phrase itself. */
         return mdm_err_set(err, MDM_ECONFIG, 0,
                            "give file:path or exec:program, not the pass "
                            "phrase itself");
     }
-    if (rc == MDM_OK && (phrase.n == 0 || phrase.n > MDM_PASSPHRASE_MAX)) {
-        rc = mdm_err_set(err, MDM_ECONFIG, 0,
-                         "%s: its first line is %s, so it is no pass phrase",
-                         source, phrase.n == 0 ? "empty" : "too long");
+    rc = is_program ? run(c, arg + 5, &phrase, err)
+                    : mdm_config_secret(c, arg + 5, &phrase, err);
+    if (rc == MDM_OK) {
+        rc = keep_phrase(c, phrase, arg + 5, is_program, err);
     }
     if (rc != MDM_OK) {
         return rc;
     }
-    c->push_phrase = phrase;
     locked = c->locked_certs;
     c->locked_certs = NULL;
     for (; rc == MDM_OK && locked != NULL; locked = locked->next) {
-        rc = open_pair(c, locked->file, locked->pem, err);
+        rc = open_pair(c, locked, err);
     }
     return rc;
 }
@@ -186,9 +202,9 @@ mdm_rc mdm_config_check_locked(const mdm_config_t *c, mdm_err_t *err)
     }
     return mdm_err_set(err, MDM_ECONFIG, 0,
                        "MDMPushCertificateFile (mdm_push_certificate) %s: the "
-                       "private key is encrypted; give its pass phrase by "
+                       "private key in %s is encrypted, and no "
                        "MDMPushCertificatePassPhrase "
-                       "(mdm_push_certificate_pass_phrase), as file:path or "
-                       "exec:program",
-                       c->locked_certs->file);
+                       "(mdm_push_certificate_pass_phrase) is given; name its "
+                       "pass phrase there as file:path or exec:program",
+                       c->locked_certs->file, c->locked_certs->key_file);
 }

@@ -118,8 +118,8 @@ mdm_rc mdm_config_check_scep(const mdm_config_t *c, const mdm_log_t *log,
                     "(mdm_scep_certificate): %s",
                     c->scep_weakness);
     }
-    if ((*c->seen & MDM_SEEN_NO_DEVICE_CA) != 0 &&
-        (*c->seen & MDM_SEEN_SCEP) == 0 && c->scep_authority == NULL) {
+    if (c->found->no_device_ca && !c->found->scep &&
+        c->scep_authority == NULL) {
         return mdm_err_set(
             err, MDM_ECONFIG, 0,
             "a device endpoint needs MDMDeviceCACertificateFile "

@@ -24,6 +24,7 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
                  {"server", MDM_ROLE_SERVER},
                  {"checkin", MDM_ROLE_CHECKIN},
                  {"api", MDM_ROLE_API},
+                 {"status", MDM_ROLE_STATUS},
                  {"scep", MDM_ROLE_SCEP}};
     size_t i;
 
@@ -33,7 +34,8 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
             return MDM_OK;
         }
     }
-    return mdm_config_bad(err, arg, "mdm, server, checkin, scep, api or off");
+    return mdm_config_bad(err, arg, "mdm, server, checkin, scep, api, status "
+                                    "or off");
 }
 
 static mdm_rc parse_scopes(mdm_str_t list, unsigned *scopes, mdm_err_t *err)

@@ -114,6 +114,57 @@ static void flush_seen(mdm_dispatch_t *d)
 
 /* ---- push certificates -------------------------------------------------- */
 
+typedef struct notice {
+    const mdm_keypair_t *pair;
+    mdm_arena_t *arena;
+    int64_t loaded_us;
+    bool news;
+} notice_t;
+
+/* Which configuration said it last stands in the lease table, as the holder
+ * of a lease that is over at once. */
+static mdm_rc note(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    notice_t *n = arg;
+    int64_t now = mdm_wall_us(NULL);
+    mdm_str_t holder;
+    int64_t expires;
+    char name[80];
+    char stamp[32];
+    mdm_rc rc;
+
+    (void)snprintf(name, sizeof(name), "refused %s", n->pair->fingerprint);
+    (void)snprintf(stamp, sizeof(stamp), "%lld", (long long)n->loaded_us);
+    rc = mdm_store_lease_get(tx, mdm_str_from(name), n->arena, &holder,
+                             &expires, err);
+    n->news = rc == MDM_OK && !mdm_str_is(holder, stamp);
+    return n->news ? mdm_store_lease_take(tx, mdm_str_from(name),
+                                          mdm_str_from(stamp), now, now,
+                                          &n->news, err)
+                   : rc;
+}
+
+/* Every process of a server finds the same fault in the same file: the first
+ * one says it, once for each time the configuration was read. */
+static void log_refused(mdm_dispatch_t *d, const mdm_keypair_t *pair,
+                        const mdm_err_t *why)
+{
+    notice_t n = {.pair = pair, .loaded_us = d->config.loaded_us};
+    bool known = false;
+    mdm_err_t err;
+
+    n.arena = mdm_arena_new(false);
+    if (n.arena != NULL) {
+        known = mdm_store_write(d->config.store, note, &n, &err) == MDM_OK &&
+                !n.news;
+        mdm_arena_free(&n.arena);
+    }
+    if (!known) {
+        mdm_log_err(d->config.log, MDM_LOG_ERROR,
+                    MDM_MSG_PUSH_CERTIFICATE_REFUSED, why);
+    }
+}
+
 /* Certificates named in the configuration go into the store, judged by the
  * same rules as those from the API. */
 static void adopt_certs(mdm_dispatch_t *d)
@@ -131,8 +182,7 @@ static void adopt_certs(mdm_dispatch_t *d)
         pair = d->config.file_certs[i];
         rc = mdm_pushcert_import(d->config.store, pair, &how, &stored, &err);
         if (rc == MDM_ECONFLICT) {
-            mdm_log_err(d->config.log, MDM_LOG_ERROR,
-                        MDM_MSG_PUSH_CERTIFICATE_REFUSED, &err);
+            log_refused(d, pair, &err);
         } else if (rc != MDM_OK) {
             mdm_dispatch_store_fault(d, &err);
             d->certs_adopted = false;
@@ -147,7 +197,7 @@ static void adopt_certs(mdm_dispatch_t *d)
 
 typedef struct list_job {
     mdm_arena_t *arena;
-    mdm_pushcert_row_t rows[MDM_TOPICS_MAX];
+    mdm_pushcert_row_t rows[MDM_PUSH_TOPICS_MAX];
     size_t n;
 } list_job_t;
 
@@ -155,8 +205,8 @@ static mdm_rc list_certs(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     list_job_t *job = arg;
 
-    return mdm_store_pushcert_list(tx, job->arena, job->rows, MDM_TOPICS_MAX,
-                                   &job->n, err);
+    return mdm_store_pushcert_list(tx, job->arena, job->rows,
+                                   MDM_PUSH_TOPICS_MAX, &job->n, err);
 }
 
 static mdm_topic_t *find_topic(mdm_dispatch_t *d, mdm_str_t name)
@@ -169,7 +219,7 @@ static mdm_topic_t *find_topic(mdm_dispatch_t *d, mdm_str_t name)
             return d->topics[i];
         }
     }
-    if (d->ntopics == MDM_TOPICS_MAX || name.n > MDM_TOPIC_MAX ||
+    if (d->ntopics == MDM_PUSH_TOPICS_MAX || name.n > MDM_TOPIC_MAX ||
         (t = calloc(1, sizeof(*t))) == NULL) {
         return NULL;
     }
@@ -256,6 +306,9 @@ static void stop_leading(mdm_dispatch_t *d, const char *why)
     for (i = 0; i < d->ntopics; i++) {
         mdm_topic_close(d->topics[i], why);
         mdm_topic_flush(d->topics[i]);
+        /* What the store did not take is forgotten with the claims: later it
+         * would be taken for the answers of others. */
+        mdm_topic_drop_ended(d->topics[i], d->topics[i]->nended);
     }
     if (d->config.push &&
         mdm_store_write(d->config.store, release, d, &err) != MDM_OK) {
@@ -360,7 +413,8 @@ static state_t read_state(mdm_dispatch_t *d)
 /* Waits for bytes, a wake-up or the next deadline. */
 static bool wait(mdm_dispatch_t *d, int64_t until_us)
 {
-    struct pollfd fds[1 + MDM_TOPICS_MAX * MDM_SESSIONS_MAX];
+    struct pollfd fds[1 + MDM_PUSH_TOPICS_MAX * MDM_SESSIONS_MAX];
+    int64_t begin;
     int64_t left;
     nfds_t n = 1;
     size_t i;
@@ -371,11 +425,10 @@ static bool wait(mdm_dispatch_t *d, int64_t until_us)
     for (i = 0; i < d->ntopics; i++) {
         n += mdm_topic_poll(d->topics[i], fds + n, &until_us);
     }
-    left = until_us - mdm_mono_us(NULL);
-    if (left < 0) {
-        left = 0;
-    }
+    begin = mdm_mono_us(NULL);
+    left = until_us > begin ? until_us - begin : 0;
     (void)poll(fds, n, (int)(left / 1000) + (left > 0 ? 1 : 0));
+    d->waited_us += mdm_mono_us(NULL) - begin;
     if ((fds[0].revents & POLLIN) != 0) {
         mdm_wake_drain(d->wake_fd);
         return true;

@@ -37,11 +37,15 @@ typedef struct mdm_dispatch_config {
     uint32_t push_rate; /* pushes a second of a topic; 0: no limit */
     int64_t spare_idle_us; /* a connection beside the first is closed when it
                             * was idle for so long; 0: five minutes */
+    int64_t push_ping_us;  /* a silent connection is pinged after so long; 0:
+                            * never, nor one that missed an answer */
     mdm_push_policy_t policy;
     int64_t lease_life_us;
     const mdm_keypair_t *const *file_certs;
     size_t nfile_certs;
     bool topic_change;
+    int64_t loaded_us; /* when the configuration was read: the same in all of
+                        * its processes */
     mdm_chores_config_t chores; /* store and log are those above */
 } mdm_dispatch_config_t;
 

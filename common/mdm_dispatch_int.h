@@ -13,8 +13,8 @@
 #include "mdm_apns.h"
 #include "mdm_conn.h"
 #include "mdm_dispatch.h"
+#include "mdm_pushcert.h"
 
-#define MDM_TOPICS_MAX 64
 #define MDM_SESSIONS_MAX 8 /* of one topic, with those that drain ... */
 #define MDM_SESSIONS_WORK 4 /* ... and of these, at work */
 
@@ -62,10 +62,13 @@ typedef struct mdm_topic {
     int64_t connect_at_us;  /* monotonic: not before */
     int64_t connect_failures;
     struct {
-        int64_t since_us; /* monotonic: due pushes find no room; 0: they do */
-        int64_t accepted; /* answers since then */
+        int64_t since_us;  /* monotonic: APNs' limits are reached and pushes
+                            * wait; 0: not so */
+        int64_t waited_us; /* the thread's, as of then */
+        int64_t accepted;  /* answers since then */
         int64_t refused;
     } full;
+    bool more; /* the round ended before the due pushes did */
     int64_t spare_at_us; /* monotonic: no further connection before */
     mdm_push_bucket_t bucket;
     int64_t ready_at_us; /* monotonic: what waits for the rate; 0: nothing */
@@ -100,11 +103,13 @@ struct mdm_dispatch {
     int64_t version; /* of the store, when last looked at */
     int64_t certs_version; /* of it, when the certificates were read */
     int64_t look_at_us;
+    int64_t resolve_at_us; /* monotonic: no new connection before */
+    int64_t waited_us; /* how long the thread has slept in poll() so far */
     mdm_chores_t chores;
     int64_t seen_at_us;
     int64_t store_retry_us;
     uint32_t dice;
-    mdm_topic_t *topics[MDM_TOPICS_MAX];
+    mdm_topic_t *topics[MDM_PUSH_TOPICS_MAX];
     size_t ntopics;
     mdm_log_limit_t store_limit;
     mdm_log_limit_t reject_limit;
@@ -140,12 +145,17 @@ nfds_t mdm_topic_poll(const mdm_topic_t *topic, struct pollfd *fds,
                       int64_t *until_us);
 /* The certificate changed: sessions of other versions drain. */
 void mdm_topic_renew(mdm_topic_t *topic, int64_t version);
+/* The topic was suspended: its sessions take nothing new. */
+void mdm_topic_drain(mdm_topic_t *topic);
 /* Starts a new connection in a free place, unless it is too early. */
 void mdm_topic_connect(mdm_topic_t *topic, int64_t mono_us);
 /* Sessions at work, of which *opening_r are not connected yet. */
 size_t mdm_topic_working(const mdm_topic_t *topic, size_t *opening_r);
 /* The first open session with room; NULL: none.  *room_r: of all. */
 mdm_session_t *mdm_topic_room(const mdm_topic_t *topic, uint64_t *room_r);
+/* Is there no open session at work that could take more, as far as APNs'
+ * limits go?  Not so while one is being opened. */
+bool mdm_topic_is_full(const mdm_topic_t *topic);
 /* " (3 more such lines held back)", or nothing. */
 const char *mdm_dispatch_held(uint64_t held, char dst[64]);
 size_t mdm_topic_in_flight(const mdm_topic_t *topic);

@@ -17,9 +17,13 @@
 #define CONNECT_TIMEOUT_US (10 * MDM_SEC)
 #define CONNECT_MIN_US MDM_SEC
 #define CONNECT_MAX_US (300 * MDM_SEC)
-#define PING_IDLE_US (600 * MDM_SEC)
+/* Somebody's certificate was refused: that does not mend itself, so pauses
+ * begin with 32 seconds. */
+#define DENIED_FAILURES 5
 #define PING_TIMEOUT_US (15 * MDM_SEC)
 #define READ_ROUNDS 32
+/* A name that takes longer to resolve, which blocks the thread. */
+#define SLOW_US MDM_SEC
 /* Two names with their ports and the words between them. */
 #define WAY_SIZE 560
 /* A spare connection is closed when it was idle for so long, and none is
@@ -83,6 +87,9 @@ static void fail_session(mdm_topic_t *t, size_t i, const mdm_err_t *err)
     uint64_t held;
 
     if (!t->sessions[i]->draining) {
+        if (err->rc == MDM_EDENIED && t->connect_failures < DENIED_FAILURES) {
+            t->connect_failures = DENIED_FAILURES;
+        }
         t->connect_at_us =
             mono + mdm_push_backoff(CONNECT_MIN_US, CONNECT_MAX_US,
                                     t->connect_failures, mdm_dispatch_dice(d));
@@ -142,7 +149,7 @@ static mdm_rc open_session(mdm_topic_t *t, mdm_session_t *s, int64_t mono,
     mdm_apns_config_t config = {.authority = c->push_host,
                                 .max_streams = c->push_concurrency,
                                 .answer_timeout_us = c->push_timeout_us,
-                                .ping_idle_us = PING_IDLE_US,
+                                .ping_idle_us = c->push_ping_us,
                                 .ping_timeout_us = PING_TIMEOUT_US,
                                 .outcome = on_outcome,
                                 .ctx = s};
@@ -173,13 +180,16 @@ static mdm_rc open_session(mdm_topic_t *t, mdm_session_t *s, int64_t mono,
 
 void mdm_topic_connect(mdm_topic_t *t, int64_t mono)
 {
+    mdm_dispatch_t *d = t->dispatch;
     mdm_session_t *s;
     mdm_err_t err;
+    int64_t took;
     size_t i;
 
     for (i = 0; i < MDM_SESSIONS_MAX && t->sessions[i] != NULL; i++) {
     }
-    if (i == MDM_SESSIONS_MAX || mono < t->connect_at_us) {
+    if (i == MDM_SESSIONS_MAX || mono < t->connect_at_us ||
+        mono < d->resolve_at_us) {
         return;
     }
     s = calloc(1, sizeof(*s));
@@ -190,8 +200,15 @@ void mdm_topic_connect(mdm_topic_t *t, int64_t mono)
     s->topic = t;
     s->used_us = mono;
     t->sessions[i] = s;
+    took = -mdm_mono_us(NULL);
     if (open_session(t, s, mono, &err) != MDM_OK) {
         fail_session(t, i, &err);
+    }
+    /* All topics have the same name to resolve: one after the other would
+     * keep the thread from everything else. */
+    took += mdm_mono_us(NULL);
+    if (took > SLOW_US) {
+        d->resolve_at_us = mdm_mono_us(NULL) + took;
     }
 }
 
@@ -234,6 +251,36 @@ mdm_session_t *mdm_topic_room(const mdm_topic_t *t, uint64_t *room_r)
     }
     return first;
 }
+
+bool mdm_topic_is_full(const mdm_topic_t *t)
+{
+    const mdm_session_t *s;
+    size_t n = 0;
+    size_t i;
+
+    for (i = 0; i < MDM_SESSIONS_MAX; i++) {
+        s = t->sessions[i];
+        if (s != NULL && !s->draining) {
+            n++;
+            if (!s->announced || !mdm_apns_is_full(s->apns)) {
+                return false;
+            }
+        }
+    }
+    return n > 0;
+}
+
+void mdm_topic_drain(mdm_topic_t *t)
+{
+    size_t i;
+
+    for (i = 0; i < MDM_SESSIONS_MAX; i++) {
+        if (t->sessions[i] != NULL) {
+            t->sessions[i]->draining = true;
+        }
+    }
+}
+
 void mdm_topic_renew(mdm_topic_t *t, int64_t version)
 {
     size_t i;
@@ -412,6 +459,7 @@ void mdm_topic_step(mdm_topic_t *t, int64_t mono)
     mdm_err_t err;
     size_t i;
 
+    t->more = false; /* a new round */
     for (i = 0; i < MDM_SESSIONS_MAX; i++) {
         s = t->sessions[i];
         if (s == NULL) {
@@ -461,9 +509,11 @@ nfds_t mdm_topic_poll(const mdm_topic_t *t, struct pollfd *fds,
             *until_us = deadline;
         }
     }
-    /* Not at once, should there be a reason not to look although it has
-     * come. */
-    if (t->ready_at_us != 0) {
+    if (t->more) {
+        *until_us = 0;
+    } else if (t->ready_at_us != 0) {
+        /* Not at once, should there be a reason not to look although it has
+         * come. */
         deadline = mdm_mono_us(NULL) + MDM_SEC / 100;
         deadline = t->ready_at_us > deadline ? t->ready_at_us : deadline;
         *until_us = deadline < *until_us ? deadline : *until_us;
@@ -488,6 +538,7 @@ void mdm_topic_close(mdm_topic_t *t, const char *why)
 {
     size_t i;
 
+    t->more = false;
     for (i = 0; i < MDM_SESSIONS_MAX; i++) {
         if (t->sessions[i] != NULL) {
             close_session(t, i, why);

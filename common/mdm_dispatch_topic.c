@@ -18,9 +18,14 @@
 #define CLAIM_MAX 200
 #define CLAIM_SPARE_US (60 * MDM_SEC)
 #define FLUSH_MAX 500
+/* Claims of one topic in a round; then it is the others' turn. */
+#define ROUND_MAX 5
 /* A further connection is opened when all were full for so long, with pushes
- * waiting behind them that would take longer than that at the speed so far. */
+ * waiting behind them that would take longer than that at the speed so far,
+ * and when this thread slept for a part of that time at least: one that has
+ * work all the time is the bottleneck itself. */
 #define FULL_US MDM_SEC
+#define SLEPT_PART 4
 #define AHEAD_US (5 * MDM_SEC)
 #define BACKLOG_MAX 100000
 
@@ -45,6 +50,9 @@ void mdm_topic_set(mdm_topic_t *t, const mdm_pushcert_row_t *row)
                     MDM_MSG_PUSH_TOPIC_RESUMED,
                     "pushes of the topic %s go out again", t->name);
         memset(&t->run, 0, sizeof(t->run));
+    }
+    if (suspended && !t->suspended) {
+        mdm_topic_drain(t);
     }
     t->suspended = suspended;
     t->trusted = row->trusted || t->accepted_unsaved;
@@ -252,6 +260,9 @@ static void log_suspended(mdm_topic_t *t, const mdm_flight_t *f)
 {
     t->suspended = true;
     t->ready_at_us = 0;
+    /* APNs is told no more of a certificate that it does not want; what is in
+     * flight may still be accepted. */
+    mdm_topic_drain(t);
     mdm_log_msg(t->dispatch->config.log, MDM_LOG_ERROR,
                 MDM_MSG_PUSH_TOPIC_SUSPENDED,
                 "APNs refuses the topic %s: status %d %s; its pushes wait",
@@ -425,17 +436,23 @@ static bool claim_and_send(mdm_topic_t *t, uint64_t limit, int64_t mono)
     return more;
 }
 
-/* As many as there is room and time for; *slow_r: it was the rate that ended
- * it. */
+/* As many as there is room and time for, and a round allows; *slow_r: it was
+ * the rate that ended it. */
 static void send_due(mdm_topic_t *t, int64_t mono, bool *slow_r)
 {
     uint64_t room;
     uint32_t rate;
     bool more = true;
+    int claims = 0;
 
     *slow_r = false;
     t->ready_at_us = 0;
+    t->more = false;
     while (more && mdm_topic_room(t, &room) != NULL) {
+        if (claims++ == ROUND_MAX) {
+            t->more = true;
+            return;
+        }
         rate = mdm_push_bucket_room(&t->bucket, mono);
         if (rate == 0) {
             t->ready_at_us = mdm_push_bucket_next(&t->bucket);
@@ -468,15 +485,17 @@ static mdm_rc is_backlog(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 
 /* All connections are full.  Is another one worth it?  Not where APNs answers
  * nothing, or refuses most: it may have lowered the number of streams to slow
- * us down. */
+ * us down.  Nor where APNs waits for us. */
 static bool is_burst(mdm_topic_t *t, int64_t mono)
 {
     backlog_job_t job = {.topic = t};
     int64_t passed = mono - t->full.since_us;
+    int64_t slept = t->dispatch->waited_us - t->full.waited_us;
     mdm_err_t err;
 
     if (t->full.since_us == 0) {
         t->full.since_us = mono;
+        t->full.waited_us = t->dispatch->waited_us;
         t->full.accepted = 0;
         t->full.refused = 0;
         return false;
@@ -485,7 +504,7 @@ static bool is_burst(mdm_topic_t *t, int64_t mono)
         return false;
     }
     t->full.since_us = 0; /* whatever comes of it, measure anew */
-    if (t->full.accepted < t->full.refused) {
+    if (t->full.accepted < t->full.refused || slept < passed / SLEPT_PART) {
         return false;
     }
     job.n = t->full.accepted * AHEAD_US / passed;
@@ -531,10 +550,11 @@ static bool is_due(mdm_topic_t *t)
 void mdm_topic_pump(mdm_topic_t *t, int64_t mono)
 {
     size_t opening;
-    uint64_t room;
     bool slow = false;
 
-    if (t->suspended || !is_due(t)) {
+    /* Outcomes that the store did not take come first: a row must not be
+     * claimed anew while the answer to its last push is not written. */
+    if (t->suspended || t->ended != NULL || !is_due(t)) {
         t->full.since_us = 0;
         return;
     }
@@ -542,7 +562,7 @@ void mdm_topic_pump(mdm_topic_t *t, int64_t mono)
         mdm_topic_connect(t, mono);
     }
     send_due(t, mono, &slow);
-    if (is_due(t) && !slow && mdm_topic_room(t, &room) == NULL) {
+    if (is_due(t) && !slow && mdm_topic_is_full(t)) {
         add_connection(t, mono);
     } else {
         t->full.since_us = 0;

@@ -94,7 +94,7 @@ mdm_rc mdm_plist_to_json(mdm_str_t xml, const mdm_plist_limits_t *limits,
 typedef struct mdm_plist_put {
     const char *key;       /* ASCII without markup */
     mdm_plist_type_t type; /* STRING, DATA, BOOL or DICT; ABSENT: left out */
-    mdm_str_t value;       /* STRING: printable ASCII; DATA: bytes */
+    mdm_str_t value;       /* STRING: printable ASCII, newlines; DATA: bytes */
     bool flag;
     const struct mdm_plist_put *items; /* of a DICT */
     size_t n;

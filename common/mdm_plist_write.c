@@ -44,12 +44,14 @@ static void put_data(mdm_buf_t *xml, mdm_str_t data)
     mdm_wipe(piece, sizeof(piece));
 }
 
+/* A newline comes back as it was; a tab or carriage return would not
+ * everywhere. */
 static bool is_ascii(mdm_str_t text)
 {
     size_t i;
 
     for (i = 0; i < text.n; i++) {
-        if (text.s[i] < ' ' || text.s[i] > '~') {
+        if ((text.s[i] < ' ' && text.s[i] != '\n') || text.s[i] > '~') {
             return false;
         }
     }

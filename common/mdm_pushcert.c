@@ -36,25 +36,13 @@ const char *mdm_pushcert_describe_end(int64_t not_after_us, int64_t now_us,
 
 static mdm_rc judge_time(const job_t *job, mdm_err_t *err)
 {
-    char end[64];
-
-    if (job->how->source != MDM_PUSHCERT_API) {
-        return MDM_OK;
-    }
-    if (job->pair->not_after_us <= job->now_us) {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "the push certificate %s; renew it with the same "
-                           "Apple Account",
-                           mdm_pushcert_describe_end(job->pair->not_after_us,
-                                                     job->now_us, end,
-                                                     sizeof(end)));
-    }
-    if (job->pair->not_before_us > job->now_us) {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "the push certificate is not valid yet; check the "
-                           "clock");
-    }
-    return MDM_OK;
+    return job->how->source == MDM_PUSHCERT_API
+               ? mdm_x509_judge_dates(job->pair->not_before_us,
+                                      job->pair->not_after_us, job->now_us,
+                                      "the push certificate",
+                                      "renew it with the same Apple Account",
+                                      err)
+               : MDM_OK;
 }
 
 /* Another certificate of the same topic is there. */
@@ -75,14 +63,33 @@ static mdm_rc judge_age(job_t *job, const mdm_pushcert_row_t *stored,
                        "this topic; force it if that is meant");
 }
 
+static mdm_rc judge_number(mdm_tx_t *tx, const job_t *job, mdm_err_t *err)
+{
+    mdm_pushcert_row_t rows[MDM_PUSH_TOPICS_MAX];
+    size_t n;
+    mdm_rc rc = mdm_store_pushcert_list(tx, job->arena, rows,
+                                        MDM_PUSH_TOPICS_MAX, &n, err);
+
+    return rc == MDM_OK && n == MDM_PUSH_TOPICS_MAX
+               ? mdm_err_set(err, MDM_ECONFLICT,
+                             MDM_MSG_PUSH_CERTIFICATE_REFUSED,
+                             "there are push certificates of %d topics "
+                             "already, and more cannot be used",
+                             MDM_PUSH_TOPICS_MAX)
+               : rc;
+}
+
 /* The first certificate of its topic. */
 static mdm_rc judge_topic(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
 {
     mdm_str_t other;
     int64_t all;
     int64_t same;
-    mdm_rc rc;
+    mdm_rc rc = judge_number(tx, job, err);
 
+    if (rc != MDM_OK) {
+        return rc;
+    }
     if (job->how->force || job->how->topic_change) {
         return MDM_OK;
     }

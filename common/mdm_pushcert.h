@@ -12,6 +12,10 @@
 #include "mdm_store.h"
 #include "mdm_x509.h"
 
+/* So many topics have a certificate in a store at most; one more is refused,
+ * as it would not be pushed to. */
+#define MDM_PUSH_TOPICS_MAX 64
+
 typedef enum mdm_pushcert_source {
     MDM_PUSHCERT_API,  /* refused when not valid now */
     MDM_PUSHCERT_FILE  /* an expired one only warns: a site must come up */
@@ -25,7 +29,8 @@ typedef struct mdm_pushcert_import {
 
 /* Judges and stores; *stored_r false: the very same one is in use already.
  * MDM_EINVAL: expired or not yet valid (API).  MDM_ECONFLICT: another topic
- * (text names the enrolments it would silence) or an older certificate. */
+ * (text names the enrolments it would silence), too many topics, or an older
+ * certificate. */
 mdm_rc mdm_pushcert_import(mdm_store_t *store, const mdm_keypair_t *pair,
                            const mdm_pushcert_import_t *how, bool *stored_r,
                            mdm_err_t *err) MDM_USE_RESULT;

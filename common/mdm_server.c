@@ -12,6 +12,7 @@
 #include "mdm_api.h"
 #include "mdm_device.h"
 #include "mdm_scep.h"
+#include "mdm_status.h"
 #include "mdm_thread.h"
 
 /* Both are less than the 60 seconds that nginx's timer gives a request. */
@@ -57,14 +58,21 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
         .push_expiration_us = c->push_expiration_us,
         .push_timeout_us = c->push_timeout_us,
         .push_concurrency = c->push_concurrency,
+        .push_ping_us = c->push_ping_us,
         .push_rate = c->push_rate,
         .policy = c->push_policy,
         .lease_life_us = c->lease_life_us,
         .file_certs = c->push_certs,
         .nfile_certs = c->npush_certs,
         .topic_change = c->push_topic_change,
+        .loaded_us = c->loaded_us,
         .chores = {.result_retention_us = c->result_retention_us,
-                   .push_silent_us = c->push_silent_us},
+                   .push_silent_us = c->push_silent_us,
+                   .expiry = {.warn_us = c->push_cert_warn_us,
+                              .file_certs = c->push_certs,
+                              .nfile_certs = c->npush_certs,
+                              .trusts = c->found->trusts,
+                              .ntrusts = c->found->ntrusts}},
     };
 
     return mdm_dispatch_start(&config, &s->dispatch, err);
@@ -253,6 +261,10 @@ static void handle(mdm_server_t *server, const mdm_request_t *request,
 
     if (request->location->role == MDM_ROLE_API) {
         mdm_api_handle(server, request, response);
+        return;
+    }
+    if (request->location->role == MDM_ROLE_STATUS) {
+        mdm_status_handle(server, request, response);
         return;
     }
     mdm_err_clear(&err);

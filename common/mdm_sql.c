@@ -371,8 +371,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
         "SELECT version, suspended IS NOT NULL FROM pushcert"
         " WHERE topic = ?1",
     [MDM_SQL_PUSHCERT_LIST] =
-        "SELECT topic, not_after, version, suspended, accepted_at"
-        " FROM pushcert ORDER BY topic",
+        "SELECT topic, not_after, version, suspended, accepted_at,"
+        " fingerprint, suspended_at FROM pushcert ORDER BY topic",
     /* The very same certificate again is as good as it was. */
     [MDM_SQL_PUSHCERT_SET] =
         "INSERT INTO pushcert (topic, cert, key_s, fingerprint, not_before,"
@@ -409,6 +409,22 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " OR lease.expires > 2 * ?4 - ?3",
     [MDM_SQL_LEASE_DROP] =
         "UPDATE lease SET expires = 0 WHERE name = ?1 AND holder = ?2",
+    [MDM_SQL_EVENT_ADD] =
+        "INSERT INTO event (uuid, topic, created_at, body_s)"
+        " VALUES (?1, ?2, ?3, ?4)",
+    [MDM_SQL_EVENT_LIST] =
+        "SELECT seq, uuid, topic, created_at, body_s FROM event"
+        " WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    [MDM_SQL_EVENT_OLD] = "SELECT 1 FROM event WHERE created_at < ?1 LIMIT 1",
+    [MDM_SQL_EVENT_PRUNE] =
+        "DELETE FROM event WHERE seq IN (SELECT seq FROM event"
+        " WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)",
+    [MDM_SQL_NOTICE_GET] =
+        "SELECT step, told_at FROM notice WHERE subject = ?1",
+    [MDM_SQL_NOTICE_SET] =
+        "INSERT INTO notice (subject, step, told_at) VALUES (?1, ?2, ?3)"
+        " ON CONFLICT (subject) DO UPDATE SET step = excluded.step,"
+        " told_at = excluded.told_at",
     [MDM_SQL_CHALLENGE_ADD] =
         "INSERT INTO challenge (hash, purpose, device_id, serial_number,"
         " common_name, created_at, expires_at)"

@@ -97,7 +97,16 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     "CREATE INDEX push_given_up ON push(eid) WHERE given_up_at > 0;"
     "ALTER TABLE pushcert ADD COLUMN accepted_at BIGINT;"
     "ALTER TABLE pushcert ADD COLUMN suspended_at BIGINT NOT NULL DEFAULT 0;",
-    /* Version 4. */
+    /* Version 4.  event: what happened, in order (mdm_store_event.c).
+     * notice: what an operator was told of a certificate, so that he is told
+     * once. */
+    "CREATE TABLE event ("
+    " seq INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL,"
+    " topic TEXT NOT NULL, created_at BIGINT NOT NULL, body_s BLOB NOT NULL);"
+    "CREATE INDEX event_created ON event(created_at);"
+    "CREATE TABLE notice ("
+    " subject TEXT PRIMARY KEY, step BIGINT NOT NULL,"
+    " told_at BIGINT NOT NULL);"
     /* challenge: the right to one certificate, by the SHA-256 of its text.
      * authority: 0 next, 1 current, 2 former.  issued: what authorities,
      * these or one from files, have signed; request: SHA-256 of who asked

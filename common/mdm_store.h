@@ -604,7 +604,7 @@ mdm_rc mdm_store_pushcert_get(mdm_tx_t *tx, mdm_str_t topic,
 /* Is there one of this topic? */
 mdm_rc mdm_store_pushcert_known(mdm_tx_t *tx, mdm_str_t topic, bool *known_r,
                                 mdm_err_t *err);
-/* Topic, end, version, suspension and trust of all, up to `max`. */
+/* All, up to `max`, without certificate and key. */
 mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
                                mdm_pushcert_row_t *rows, size_t max,
                                size_t *n_r, mdm_err_t *err);

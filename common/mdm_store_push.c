@@ -379,7 +379,9 @@ mdm_rc mdm_store_pushcert_list(mdm_tx_t *tx, mdm_arena_t *arena,
         r->version = mdm_query_int(&q, 2);
         r->trusted = !mdm_query_null(&q, 4);
         r->accepted_at = mdm_query_int(&q, 4);
+        r->suspended_at = mdm_query_int(&q, 6);
         if (!mdm_arena_str(arena, mdm_query_str(&q, 0), &r->topic) ||
+            !mdm_arena_str(arena, mdm_query_str(&q, 5), &r->fingerprint) ||
             !mdm_arena_str(arena, mdm_query_str(&q, 3), &r->suspended)) {
             rc = mdm_err_nomem(err);
             break;

@@ -29,19 +29,29 @@ typedef struct mdm_keypair {
     int64_t not_before_us;
     int64_t not_after_us;
     /* The key is encrypted, in a way that could be opened, and no pass phrase
-     * was given.  Set where reading failed; nothing else is then. */
+     * was given, or another one.  Set where reading failed; nothing else is
+     * then. */
     bool locked;
 } mdm_keypair_t;
 
-/* Finds one certificate that matches one private key in PEM text, in any
- * order, with other text around; further certificates become the chain.
- * `passphrase` opens an encrypted key (absent: none), of at most
+/* Finds one certificate that matches one private key in the parts, files or a
+ * body, each in any form (mdm_x509_material.h), in any order; further
+ * certificates become the chain.  The key must be one that Apple takes.
+ * `passphrase` opens what is encrypted (absent: none), of at most
  * MDM_PASSPHRASE_MAX bytes; nobody is ever asked.
  * `arena` should wipe.  Does not judge validity in time.
- * MDM_EINVAL: the text names the missing or wrong half. */
-mdm_rc mdm_keypair_read(mdm_str_t pem, mdm_str_t passphrase,
-                        mdm_arena_t *arena, mdm_keypair_t *pair_r,
-                        mdm_err_t *err) MDM_USE_RESULT;
+ * MDM_EINVAL: the text names what is missing or wrong.  MDM_ENOMEM. */
+mdm_rc mdm_keypair_read(const mdm_str_t *parts, size_t nparts,
+                        mdm_str_t passphrase, mdm_arena_t *arena,
+                        mdm_keypair_t *pair_r, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+/* In date at this time?  `whose` begins the sentence, `remedy` ends it.
+ * MDM_EINVAL. */
+mdm_rc mdm_x509_judge_dates(int64_t not_before_us, int64_t not_after_us,
+                            int64_t now_us, const char *whose,
+                            const char *remedy, mdm_err_t *err)
+    MDM_USE_RESULT;
 
 /* Does a PEM bundle of any length begin with a readable certificate?
  * MDM_EINVAL. */
@@ -86,6 +96,19 @@ mdm_rc mdm_trust_new_der(const mdm_str_t *certs, size_t n,
                          mdm_trust_t **trust_r, mdm_err_t *err)
     MDM_USE_RESULT;
 void mdm_trust_free(mdm_trust_t **trust);
+
+#define MDM_TRUST_SUBJECT_SIZE 256
+
+/* One of them, for whoever watches its end. */
+typedef struct mdm_trust_ca {
+    char subject[MDM_TRUST_SUBJECT_SIZE]; /* RFC 2253, printable */
+    char fingerprint[2 * MDM_SHA256_LEN + 1];
+    int64_t not_after_us;
+} mdm_trust_ca_t;
+
+/* All of them; borrowed from the trust object. */
+const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust,
+                                             size_t *n_r);
 
 typedef struct mdm_identity {
     unsigned char fingerprint[MDM_SHA256_LEN]; /* of the DER */

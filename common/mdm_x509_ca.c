@@ -16,7 +16,7 @@
 
 #include "mdm_log.h"
 #include "mdm_str.h"
-#include "mdm_x509_int.h"
+#include "mdm_x509_material.h"
 
 #define BITS_MIN 2048
 #define BITS_MAX 8192
@@ -117,32 +117,41 @@ static mdm_rc finish(X509 *cert, EVP_PKEY *key, const char **weakness_r,
     return rc;
 }
 
+static mdm_rc no_phrase(void *ctx, mdm_str_t *phrase_r, mdm_err_t *err)
+{
+    (void)ctx;
+    (void)err;
+    *phrase_r = MDM_STR_NONE;
+    return MDM_OK;
+}
+
 mdm_rc mdm_authority_read(mdm_str_t cert, mdm_str_t key,
                           mdm_authority_t **authority_r,
                           const char **weakness_r, mdm_err_t *err)
 {
-    STACK_OF(X509) *certs = NULL;
-    EVP_PKEY *pkey = NULL;
+    static const mdm_ask_t ask = {no_phrase, NULL};
+    mdm_material_t m = {0};
     const char *weakness = NULL;
-    bool locked;
-    X509 *first;
     mdm_rc rc;
 
     *authority_r = NULL;
-    ERR_clear_error();
-    rc = mdm_x509_read_certs(cert, &certs, err);
+    rc = mdm_material_read(cert, &ask, &m, err);
     if (rc == MDM_OK) {
-        rc = mdm_x509_read_key(key, MDM_STR_NONE, &pkey, &locked, err);
-        if (rc != MDM_OK && locked) {
-            rc = bad(err, "the private key is encrypted; store it without a "
-                          "pass phrase, readable for root alone");
-        }
+        rc = mdm_material_read(key, &ask, &m, err);
+    }
+    if (m.locked) {
+        rc = bad(err, "the private key is encrypted; store it without a "
+                      "pass phrase, readable for root alone");
     }
     if (rc == MDM_OK) {
-        first = sk_X509_shift(certs);
-        rc = finish(first, pkey, &weakness, authority_r, err);
+        rc = mdm_material_judge_pair(&m, err);
     }
-    sk_X509_pop_free(certs, X509_free);
+    if (rc == MDM_OK) {
+        rc = finish(sk_X509_shift(m.certs), m.key, &weakness, authority_r,
+                    err);
+        m.key = NULL; /* taken over */
+    }
+    mdm_material_clear(&m);
     if (weakness_r != NULL) {
         *weakness_r = weakness;
     }

@@ -13,7 +13,7 @@
 #include "mdm_log.h"
 #include "mdm_str.h"
 #include "mdm_x509_ca.h"
-#include "mdm_x509_int.h"
+#include "mdm_x509_material.h"
 
 #define BACKDATE_US (600 * MDM_SEC) /* clocks of devices differ */
 

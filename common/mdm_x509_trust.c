@@ -12,6 +12,7 @@
 #include "mdm_x509_int.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +43,8 @@ typedef struct cache {
 struct mdm_trust {
     X509_STORE *store;
     cache_t *cache;
+    mdm_trust_ca_t *authorities;
+    size_t nauthorities;
 };
 
 /* ---- cache --------------------------------------------------------------- */
@@ -133,6 +136,56 @@ static void cache_free(cache_t *cache)
 
 /* ---- authorities --------------------------------------------------------- */
 
+/* What is told of a certificate's end.  False: memory is out. */
+static bool describe(const X509 *cert, mdm_trust_ca_t *authority)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL;
+    long len;
+
+    if (bio == NULL ||
+        X509_NAME_print_ex(bio, X509_get_subject_name(cert), 0,
+                           XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0 ||
+        X509_digest(cert, EVP_sha256(), digest, &n) != 1) {
+        BIO_free(bio);
+        return false;
+    }
+    len = BIO_get_mem_data(bio, &text);
+    (void)snprintf(authority->subject, sizeof(authority->subject), "%.*s",
+                   len > 0 ? (int)len : 0, text);
+    mdm_err_printable(authority->subject);
+    mdm_hex_encode(digest, MDM_SHA256_LEN, authority->fingerprint);
+    authority->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
+    BIO_free(bio);
+    return true;
+}
+
+static mdm_rc describe_all(mdm_trust_t *trust, STACK_OF(X509) *certs,
+                           mdm_err_t *err)
+{
+    size_t n = (size_t)sk_X509_num(certs);
+    size_t i;
+
+    trust->authorities = calloc(n, sizeof(*trust->authorities));
+    for (i = 0; trust->authorities != NULL && i < n; i++) {
+        if (!describe(sk_X509_value(certs, (int)i),
+                      &trust->authorities[i])) {
+            return mdm_err_openssl(err, MDM_EINVAL, 0, "unusable certificate");
+        }
+        trust->nauthorities++;
+    }
+    return trust->authorities != NULL ? MDM_OK : mdm_err_nomem(err);
+}
+
+const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust,
+                                             size_t *n_r)
+{
+    *n_r = trust->nauthorities;
+    return trust->authorities;
+}
+
 /* Takes over `certs`. */
 static mdm_rc trust_certs(STACK_OF(X509) *certs, mdm_trust_t **trust_r,
                           mdm_err_t *err)
@@ -162,6 +215,9 @@ static mdm_rc trust_certs(STACK_OF(X509) *certs, mdm_trust_t **trust_r,
             rc = mdm_err_openssl(err, MDM_EINVAL, 0, "unusable certificate");
         }
     }
+    if (rc == MDM_OK) {
+        rc = describe_all(trust, certs, err);
+    }
     sk_X509_pop_free(certs, X509_free);
     if (rc != MDM_OK) {
         mdm_trust_free(trust_r);
@@ -186,6 +242,7 @@ void mdm_trust_free(mdm_trust_t **trust)
     if (*trust != NULL) {
         X509_STORE_free((*trust)->store);
         cache_free((*trust)->cache);
+        free((*trust)->authorities);
         free(*trust);
         *trust = NULL;
     }

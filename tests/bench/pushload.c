@@ -291,7 +291,7 @@ static mdm_keypair_t read_cert(const options_t *o, mdm_arena_t *arena)
     }
     pem.n = fread(text, 1, PEM_MAX, f);
     (void)fclose(f);
-    must(mdm_keypair_read(pem, MDM_STR_NONE, arena, &pair, &err),
+    must(mdm_keypair_read(&pem, 1, MDM_STR_NONE, arena, &pair, &err),
          o->cert_file, &err);
     return pair;
 }
@@ -371,6 +371,7 @@ static int run(const options_t *o)
         .push_ca_file = o->ca_file,
         .push_expiration_us = 7 * 24 * 3600 * MDM_SEC,
         .push_timeout_us = 30 * MDM_SEC,
+        .push_ping_us = 600 * MDM_SEC,
         .push_concurrency = o->concurrency,
         .policy = {15 * MDM_SEC, 3600 * MDM_SEC, o->repeat_us},
         .lease_life_us = 15 * MDM_SEC,

@@ -196,7 +196,7 @@ def own_server(kind, pki, build_dir, own_apns, log):
         server = KINDS[kind](pki, build_dir, base + list(settings), **more)
         made.append(server)
         log.watch(server)
-        server.push = pki.push(key_kind="ec")
+        server.push = pki.push(key_kind="shared")
         if start:
             server.start(wait_store=wait_store)
             if push and wait_store:

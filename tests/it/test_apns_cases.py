@@ -113,7 +113,7 @@ class Case:
         self.play = Play(PATHS[name]) if not name.startswith("C67") else None
         topic = facts(name)["topic"] if name == "C67-expected-request" \
             else new_topic()
-        self.identity = stage.pki.push(topic, key_kind="ec")
+        self.identity = stage.pki.push(topic, key_kind="shared")
         self.devices = []
 
     @property
@@ -271,7 +271,7 @@ def test_topic_stopped(name, stage):
     alarms = [x for x in case.lines() if "MDM0405" in x]
     assert len(alarms) == 1 and STOPPED[name] in alarms[0], alarms
     del stage.mock.plays[case.topic]
-    renewed = stage.pki.push(case.topic, key_kind="ec")
+    renewed = stage.pki.push(case.topic, key_kind="shared")
     assert stage.api.put_pushcert(renewed.both_pem).status == 200
     case.wait_over()
     for device in case.devices:

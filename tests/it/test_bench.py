@@ -191,7 +191,7 @@ def answerer(programs, pki):
 def test_pushes_are_counted(programs, pki, answerer, tmp_path):
     pushload = os.path.join(programs, "pushload")
     process, port = answerer
-    push = pki.push(key_kind="ec")
+    push = pki.push(key_kind="shared")
     assert run(pushload, "fill", "-D", tmp_path, "-T", push.topic,
                "-n", 20).returncode == 0
     # One more than there are.

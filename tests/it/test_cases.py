@@ -135,7 +135,7 @@ def stage(kind, pki, build_dir, session_apns):
         server.push = pki.push()
         assert server.api().put_pushcert(server.push.both_pem).status == 200
         for topic in sorted(topics()):
-            pem = pki.push(topic, key_kind="ec").both_pem
+            pem = pki.push(topic, key_kind="shared").both_pem
             reply = server.api().put_pushcert(pem, "?force=1")
             assert reply.status == 200, reply
         yield Stage(server, pki)

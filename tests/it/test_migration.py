@@ -24,7 +24,7 @@ def module_site(kind, pki, build_dir, session_apns):
         ("/closed/", "API_TOKEN_FILE", server.path("tokens")))
     try:
         server.start()
-        server.push = pki.push(key_kind="ec")
+        server.push = pki.push(key_kind="shared")
         server.calls = server.api()
         assert server.calls.put_pushcert(server.push.both_pem).status == 200
         yield server

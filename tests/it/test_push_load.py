@@ -57,7 +57,7 @@ def test_certificate_renewed_under_load(own_server, own_apns, pki, log):
             number = len(calls)
             wait_for(lambda: len(calls) > number + 12 or load.errors, 30,
                      "pushes")
-            renewed = pki.push(server.push.topic, key_kind="ec")
+            renewed = pki.push(server.push.topic, key_kind="shared")
             assert chief.put_pushcert(renewed.both_pem).status == 200
             used.append((time.time(), renewed))
         number = len(calls)
@@ -221,6 +221,8 @@ class Crowd:
 def test_twenty_thousand_due_pushes(own_server, own_apns, pki, log):
     """All of them arrive, next to none twice, on few connections, and the
     server serves devices and the API all the while."""
+    # On a busy machine the mock may be too late to greet a further connection.
+    log.expect("MDM0402: .*sent no HTTP/2 SETTINGS")
     server = own_server()
     device, api = new_devices(server, pki, 1)[0], server.api()
     assert api.push(device.id, "?wait=20s").status == 200

@@ -138,8 +138,8 @@ def test_wrong_phrase(phrase_first, sealed_server):
     server, sealed = sealed_server(phrase_first=phrase_first)
     write(sealed.phrase_file, OTHER + "\n")
     refuse(server, 0 if phrase_first else 1,
-           f"{sealed.cert_file}: the private key does not open with this "
-           "pass phrase")
+           f"{sealed.key_file}: the private key does not open with the pass "
+           f"phrase of the file {sealed.phrase_file}")
 
 
 def test_missing_phrase(sealed_server):
@@ -147,15 +147,25 @@ def test_missing_phrase(sealed_server):
     server.settings.pop()
     refuse(server, None,
            f"MDMPushCertificateFile (mdm_push_certificate) "
-           f"{sealed.cert_file}: the private key is encrypted; give its pass "
-           "phrase by MDMPushCertificatePassPhrase")
+           f"{sealed.cert_file}: the private key in {sealed.key_file} is "
+           "encrypted, and no MDMPushCertificatePassPhrase "
+           "(mdm_push_certificate_pass_phrase) is given")
+
+
+def test_program_that_prints_another(sealed_server):
+    server, sealed = sealed_server("exec")
+    write(sealed.phrase_file, OTHER + "\n")
+    refuse(server, 1,
+           f"{sealed.key_file}: the private key does not open with the pass "
+           f"phrase that the program {sealed.program} prints")
 
 
 @pytest.mark.parametrize("script,said", [
     ("echo {}; exit 4", "it ended with status 4"),
     ("exec sleep 60", "it did not end within 10 seconds"),
     ("while :; do echo {}; done", "it prints more than 4096 bytes"),
-    ("exit 0", "its first line is empty")])
+    ("exit 0", "it printed nothing, so there is no pass phrase"),
+    ("echo; echo {}", "its first line is empty")])
 def test_failing_program(script, said, sealed_server):
     server, sealed = sealed_server("exec")
     write(sealed.program, "#!/bin/sh\n" + script.format(f"'{PHRASE}'") + "\n",

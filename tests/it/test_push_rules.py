@@ -99,12 +99,12 @@ def test_burst_opens_further_connections(site, own_apns, log):
     users = here.users(here.device(), 600)
     here.push(users[0])
     own_apns.wait_token(users[0].token_hex)
-    own_apns.set_default(answer(delay=0.04))
+    own_apns.set_default(answer(delay=0.1))
     here.push(*users)
     wait_for(lambda: len(own_apns.handshakes) >= 2, 20,
              "a second connection")
     done = len(own_apns.requests)
-    assert 10 < done < 300, done       # neither at once nor when it is over
+    assert 5 < done < 300, done        # neither at once nor when it is over
     wait_for(lambda: len(own_apns.handshakes) >= 4, 20,
              "four connections")
     own_apns.set_default(answer())

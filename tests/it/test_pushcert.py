@@ -110,6 +110,9 @@ def test_file_of_another_topic(own_server, own_apns, pki, log):
         assert api.get_pushcert(stray.topic).status == 404
         for device in devices:
             pushes_with(api, own_apns, device, good)
+        # Every worker found it, and the first one said it.
+        lines = [x for x in server.log_text().splitlines() if "MDM0504" in x]
+        assert len(lines) == 1, lines
     server.settings.append(("http", "PUSH_TOPIC_CHANGE", "on"))
     server.write_configuration()
     server.reload()

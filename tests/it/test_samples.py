@@ -335,6 +335,12 @@ def identifiers():
     return words
 
 
+def metrics():
+    """Names of the Prometheus text."""
+    return set(re.findall(r"\bmdm_[a-z_]+\b", read(os.path.join(
+        TOP, "common", "mdm_status_text.c"))))
+
+
 def test_every_directive_named_exists():
     apache = {row.apache for row in TABLE.values()}
     nginx = {row.nginx for row in TABLE.values()} | NGINX_ONLY
@@ -350,6 +356,8 @@ def test_every_directive_named_exists():
         seen |= words & nginx
         if os.path.basename(path) == "architecture.md":
             words -= code
+        if os.path.basename(path) == "api.md":
+            words -= metrics()
         wrong += [(path, w) for w in words - nginx - MODULE]
     assert not wrong
     assert seen == apache | nginx

@@ -54,6 +54,9 @@ static void test_own_bound(void **state)
     pump(w);
     assert_int_equal(w->feed_rc, MDM_OK);
     assert_int_equal(mdm_apns_room(w->apns), 1000);
+    submit(w, 1000);
+    assert_int_equal(mdm_apns_room(w->apns), 0);
+    assert_false(mdm_apns_is_full(w->apns)); /* it would take more */
     world_end(w);
 }
 
@@ -67,6 +70,7 @@ static void test_limit_zero(void **state)
     pump(w);
     assert_true(mdm_apns_ready(w->apns));
     assert_int_equal(mdm_apns_room(w->apns), 0);
+    assert_true(mdm_apns_is_full(w->apns));
     assert_int_equal(w->peer.n_requests, 0);
     assert_false(mdm_apns_wants_write(w->apns)); /* no spin */
     assert_int_equal(submit_one(w), MDM_EBUSY);

@@ -12,7 +12,7 @@
 static void test_values(void **state)
 {
     static const values_t cases[] = {
-        {MDM_DIRECTIVE_ENDPOINT, "mdm|server|checkin|api|off",
+        {MDM_DIRECTIVE_ENDPOINT, "mdm|server|checkin|api|status|off",
          "|MDM|x|mdm api"},
         {MDM_DIRECTIVE_STORE, "sqlite:x.db|sqlite:/tmp/x.db",
          "|x.db|sqlite:|mysql:x|sqlite:a b"},
@@ -50,6 +50,8 @@ static void test_values(void **state)
          "|59s|31d|x|0|never|4h 5h"},
         {MDM_DIRECTIVE_PUSH_SILENT, "1h|7d|365d|off|Off",
          "|59m|366d|x|0|never|1d 2d"},
+        {MDM_DIRECTIVE_PUSH_CERTIFICATE_WARN, "1h|30d|3650d",
+         "|59m|3651d|x|0|off|30d 14d"},
         {MDM_DIRECTIVE_PUSH_RATE, "1|100000|off|OFF",
          "|0|100001|-1|x|10/s|1 2"},
         {MDM_DIRECTIVE_LEASE_TIME, "1s|10m", "|999ms|601s|x"},
@@ -120,6 +122,8 @@ static void test_defaults(void **state)
     assert_null(m->push_ca_file);
     assert_true(m->push_expiration_us == 7 * 86400 * MDM_SEC);
     assert_true(m->push_timeout_us == 30 * MDM_SEC);
+    assert_true(m->push_ping_us == 600 * MDM_SEC);
+    assert_true(m->loaded_us > 0);
     assert_int_equal(m->push_concurrency, 1000);
     assert_true(m->push_policy.retry_min_us == 15 * MDM_SEC);
     assert_true(m->push_policy.retry_max_us == 3600 * MDM_SEC);
@@ -457,7 +461,8 @@ static void test_checks(void **state)
     mdm_log_t log = {w, log_on, log_write};
     testcert_t ca = testcert_ca("ca");
     testcert_t old = testcert_make((testcert_want_t){
-        .name = "push", .uid = TOPIC, .from_day = -400, .to_day = -5});
+        .name = "push", .uid = TOPIC, .rsa = 1, .from_day = -400,
+        .to_day = -5});
     mdm_config_t *m = mdm_config_new(MDM_SCOPE_MAIN, NULL, w->dir);
     mdm_config_t *s = mdm_config_new(MDM_SCOPE_SERVER, NULL, w->dir);
     mdm_config_t *l = mdm_config_new(MDM_SCOPE_LOCATION, "/mdm", w->dir);
@@ -475,7 +480,7 @@ static void test_checks(void **state)
     assert_int_equal(mdm_config_check(m, &log, &w->err), MDM_ECONFIG);
     assert_non_null(strstr(w->err.text, "MDMDeviceCACertificateFile"));
     assert_non_null(strstr(w->err.text, "mdm_device_ca_certificate"));
-    m->seen_flags = 0;
+    m->found->no_device_ca = false;
     assert_int_equal(set(w, s, MDM_DIRECTIVE_DEVICE_CA_CERTIFICATE, "ca.pem"),
                      MDM_OK);
     assert_int_equal(mdm_config_check_endpoint(m, s, l, &log, &w->err),

@@ -26,6 +26,8 @@ static void test_values(void **state)
          "http://u:%00@h|http://u:%0d%0a@h|http://u:%7f@h|http://u:p\"@h|"
          "http://u:p\xc3\xa4@h|http://u:p/q@h|http://u:p?q@h|http://u[:p@h|"
          "http://h_\xc3\xa4|http://h%41|http://h off"},
+        {MDM_DIRECTIVE_PUSH_PING, "5s|4m|1h|3600s",
+         "|4s|61m|0|off|x|-1s|5m 6m"},
         {MDM_DIRECTIVE_PUSH_CERTIFICATE_PASS_PHRASE, NULL,
          "|secret|file:|file:missing|exec:|exec:true|exec:./true|"
          "exec:/nonexistent/program|exec:/bin/false|exec:/bin/true|"
@@ -177,6 +179,7 @@ static void make_files(world_t *w)
         {"say_word", "#!/bin/sh\necho word\necho more\n", 0700},
         {"say_wrong", "#!/bin/sh\necho Word\n", 0700},
         {"say_blank", "#!/bin/sh\necho\n", 0700},
+        {"say_nothing", "#!/bin/sh\n", 0700},
         {"fails", "#!/bin/sh\necho word\nexit 3\n", 0700},
         {"floods", "#!/bin/sh\nwhile echo word; do :; done\n", 0700},
         {"no_program", "#!/bin/sh\necho word\n", 0600},
@@ -282,21 +285,25 @@ static void test_pass_phrase_faults(void **state)
     } cases[] = {
         {{{CERT, "cert sealed"}}, 4,
          "MDMPushCertificateFile (mdm_push_certificate) cert: the private "
-         "key is encrypted; give its pass phrase by "
-         "MDMPushCertificatePassPhrase"},
+         "key in sealed is encrypted, and no MDMPushCertificatePassPhrase "
+         "(mdm_push_certificate_pass_phrase) is given; name its pass phrase"},
         {{{CERT, "cert sealed"}, {CERT, "plain"}}, 4, "cert: the private"},
         {{{CERT, "cert sealed"}, {PHRASE, "file:wrong"}}, 1,
-         "cert: the private key does not open with this pass phrase"},
+         "sealed: the private key does not open with the pass phrase of the "
+         "file wrong"},
         {{{PHRASE, "file:wrong"}, {CERT, "cert sealed"}}, 1,
-         "cert: the private key does not open with this pass phrase"},
+         "sealed: the private key does not open with the pass phrase of the "
+         "file wrong"},
         {{{CERT, "cert sealed"}, {PHRASE, "exec:say_wrong"}}, 1,
-         "cert: the private key does not open"},
+         "say_wrong prints"},
         {{{PHRASE, "file:word"}, {CERT, "other other_apart"}}, 1,
-         "other: the private key does not open"},
+         "other_apart: the private key does not open"},
         {{{CERT, "cert sealed"}, {PHRASE, "file:blank"}}, 1,
          "blank: its first line is empty"},
         {{{CERT, "cert sealed"}, {PHRASE, "exec:say_blank"}}, 1,
          "say_blank: its first line is empty"},
+        {{{CERT, "cert sealed"}, {PHRASE, "exec:say_nothing"}}, 1,
+         "say_nothing: it printed nothing, so there is no pass phrase"},
         {{{PHRASE, "exec:fails"}}, 0, "fails: it ended with status 3"},
         {{{PHRASE, "exec:floods"}}, 0,
          "floods: it prints more than 4096 bytes"},
@@ -307,7 +314,8 @@ static void test_pass_phrase_faults(void **state)
         {{{PHRASE, "file:word"}, {PHRASE, "file:word"}}, 1, "twice"},
         {{{CERT, "cert other_sealed"}, {PHRASE, "file:word"}}, 1,
          "cert: certificate and private key do not belong together"},
-        {{{CERT, "sealed"}}, 0, "sealed: no certificate"},
+        {{{CERT, "sealed"}, {PHRASE, "file:word"}}, 1,
+         "sealed: there is no certificate in it"},
         /* The same topic twice, opened late. */
         {{{CERT, "cert sealed"}, {CERT, "cert sealed"},
           {PHRASE, "file:word"}}, 2,

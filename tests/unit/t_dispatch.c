@@ -118,10 +118,11 @@ static void test_adopts_a_file_certificate_and_keeps_the_push(void **state)
     mdm_dispatch_t *d;
     testcert_t cert = testcert_push(TOPIC);
     char *pem = testcert_both(&cert);
+    mdm_str_t both = mdm_str_from(pem);
     mdm_target_result_t target = {.id = MDM_STR("D")};
     size_t pushed = 0;
 
-    assert_int_equal(mdm_keypair_read(mdm_str_from(pem), MDM_STR_NONE,
+    assert_int_equal(mdm_keypair_read(&both, 1, MDM_STR_NONE,
                                       w->arena, &pair, &w->err),
                      MDM_OK);
     free(pem);

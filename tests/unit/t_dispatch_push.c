@@ -74,12 +74,48 @@ static void test_suspended(void **state)
     assert_true(wait_sql(w, "SELECT COUNT(*) FROM pushcert"
                             " WHERE suspended IS NOT NULL", 1));
     assert_true(wait_sql(w, DUE, 1)); /* it waits for another certificate */
+    /* APNs is not kept on the line with one that it does not want. */
+    assert_true(wait_zero(&s->peer.open));
     assert_int_equal(mdm_pushcert_import(w->store, &s->pair, &how, &stored,
                                          &w->err), MDM_OK);
     assert_true(stored);
     mdm_dispatch_wake(d);
     assert_true(wait_sql(w, DUE, 0));
     assert_int_equal(atomic_load(&s->peer.requests), 2);
+    mdm_dispatch_stop(&d, 5 * MDM_SEC);
+    scene_end(s);
+}
+
+/* The thread is woken by those of its own process: that is much sooner than
+ * it would find out from the store, a quarter of a second after the last
+ * answer. */
+static void test_woken(void **state)
+{
+    static const int script[] = {0};
+    world_t *w = *state;
+    scene_t *s = scene(w, script);
+    mdm_target_result_t target = {.id = MDM_STR("D")};
+    mdm_dispatch_t *d;
+    int64_t took = 0;
+    int64_t begin;
+    size_t pushed;
+    int i;
+
+    enroll(w, "D", 'A');
+    d = start(s, w->store);
+    assert_true(wait_sql(w, "SELECT COUNT(*) FROM pushcert", 1));
+    for (i = 1; i <= 21; i++) {
+        assert_int_equal(mdm_queue_push(w->store, &target, 1, &pushed,
+                                        &w->err), MDM_OK);
+        begin = mdm_mono_us(NULL);
+        mdm_dispatch_wake(d);
+        assert_true(wait_count(&s->peer.requests, i));
+        took += i > 1 ? mdm_mono_us(NULL) - begin : 0;
+        assert_true(wait_sql(w, DUE, 0));
+    }
+    if (took > 20 * MDM_SEC / 8) {
+        fail_msg("twenty pushes took %lld us", (long long)took);
+    }
     mdm_dispatch_stop(&d, 5 * MDM_SEC);
     scene_end(s);
 }
@@ -119,6 +155,7 @@ int main(void)
         world_test(test_delivered),
         world_test(test_repeated),
         world_test(test_suspended),
+        world_test(test_woken),
         world_test(test_leader),
     };
 

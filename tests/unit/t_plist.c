@@ -756,6 +756,17 @@ static void test_write(void **state)
     mdm_buf_init(&xml, 1 << 20);
     assert_int_equal(mdm_plist_write(items, 2, &xml, &err), MDM_EINVAL);
     mdm_buf_clear(&xml);
+    items[1].value = MDM_STR("a\r\n");
+    assert_int_equal(mdm_plist_write(items, 2, &xml, &err), MDM_EINVAL);
+    mdm_buf_clear(&xml);
+    /* Lines of PEM come back as they were. */
+    items[1].value = MDM_STR("a\nb\n");
+    assert_int_equal(mdm_plist_write(items, 2, &xml, &err), MDM_OK);
+    assert_int_equal(to_json(mdm_buf_str(&xml), &json, &err), MDM_OK);
+    assert_string_equal(mdm_buf_str(&json).s,
+                        "{\"Empty\":\"\",\"Text\":\"a\\nb\\n\"}");
+    mdm_buf_clear(&json);
+    mdm_buf_clear(&xml);
 }
 
 static int run(void)

@@ -244,6 +244,30 @@ static void test_topic_conflict(void **state)
                      MDM_OK); /* nobody is left who would be silenced */
 }
 
+/* More topics than are pushed to are refused, whoever insists: the dispatcher
+ * would not know of the last ones. */
+static void test_too_many_topics(void **state)
+{
+    const mdm_pushcert_import_t force = {MDM_PUSHCERT_API, true, false};
+    world_t *w = *state;
+    char topic[80];
+    bool stored;
+    int i;
+
+    for (i = 0; i < MDM_PUSH_TOPICS_MAX; i++) {
+        (void)snprintf(topic, sizeof(topic), "com.apple.mgmt.External.%d", i);
+        assert_int_equal(import(w, keypair(topic, 'a', -2), force, &stored),
+                         MDM_OK);
+    }
+    assert_int_equal(import(w, keypair("com.apple.mgmt.External.more", 'b',
+                                       -1), force, &stored), MDM_ECONFLICT);
+    assert_non_null(strstr(w->err.text, "64 topics"));
+    /* Renewing goes on. */
+    assert_int_equal(import(w, keypair(topic, 'b', -1), force, &stored),
+                     MDM_OK);
+    assert_true(stored);
+}
+
 static void test_describe_end(void **state)
 {
     const int64_t day = 86400 * MDM_SEC;
@@ -265,6 +289,7 @@ int main(void)
         world_test(test_pushcert),
         world_test(test_trust),
         world_test(test_topic_conflict),
+        world_test(test_too_many_topics),
         cmocka_unit_test(test_describe_end),
     };
 

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#include "mdm_store_event.h"
 #include "mdm_log.h"
 #include "mdm_pushcert.h"
 #include "mdm_sql.h"
@@ -197,6 +198,13 @@ static mdm_rc add_authority(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     return mdm_store_authority_add(tx, &row, 1, arg, err);
 }
 
+static mdm_rc add_event(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    (void)arg;
+    return mdm_store_event_add(tx, MDM_STR("test.Event"),
+                               MDM_STR("{\"a\":1}"), 1, err);
+}
+
 /* Something in every sealed column. */
 static void fill(world_t *w)
 {
@@ -219,6 +227,8 @@ static void fill(world_t *w)
     assert_string_equal(idle(w), "c1");
     assert_string_equal(report(w, MDM_REPORT_ACKNOWLEDGED, "c1"), "");
     (void)enqueue(w, "c2", "D", 5);
+    assert_int_equal(mdm_store_write(w->store, add_event, NULL, &w->err),
+                     MDM_OK);
     pair.fingerprint[0] = 'f';
     assert_int_equal(mdm_pushcert_import(w->store, &pair, &how, &stored,
                                          &w->err), MDM_OK);

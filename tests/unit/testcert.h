@@ -119,7 +119,8 @@ static inline testcert_t testcert_device(const char *name,
 static inline testcert_t testcert_push(const char *topic)
 {
     return testcert_make((testcert_want_t){
-        .name = "push", .uid = topic, .from_day = -1, .to_day = 300});
+        .name = "push", .uid = topic, .rsa = 1, .from_day = -1,
+        .to_day = 300});
 }
 
 static inline void testcert_free(testcert_t *c)

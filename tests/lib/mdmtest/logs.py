@@ -33,8 +33,10 @@ NORMAL = {
 }
 
 
-# Lines of level warn or error of the hosts that belong to normal work.
-NORMAL_TEXT = re.compile(r"is buffered to a temporary file")
+# Lines of level warn or error of the hosts that belong to normal work, or to
+# the machine: AH01882 says that Debian's libssl3 is older than the one that
+# the newest mod_ssl was built with.
+NORMAL_TEXT = re.compile(r"is buffered to a temporary file|AH01882: Init:")
 
 
 class Line:

@@ -87,7 +87,7 @@ def write(path, data, mode):
 class Authority(Identity):
     """A CA that can issue."""
 
-    def __init__(self, directory, stem, common_name):
+    def __init__(self, directory, stem, common_name, days=(-1, 3650)):
         self.directory = directory
         self.serial = 0
         key = new_key()
@@ -98,7 +98,8 @@ class Authority(Identity):
             x509.CertificateBuilder().subject_name(subject)
             .issuer_name(subject).public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY).not_valid_after(now + 3650 * DAY)
+            .not_valid_before(now + days[0] * DAY)
+            .not_valid_after(now + days[1] * DAY)
             .add_extension(x509.BasicConstraints(True, None), True)
             .add_extension(x509.KeyUsage(
                 digital_signature=True, content_commitment=False,
@@ -184,6 +185,7 @@ class PKI:
         self.server_ca = Authority(directory, "server-ca", "Test server CA")
         self.device_ca = Authority(directory, "device-ca", "Test device CA")
         self.other_ca = Authority(directory, "other-ca", "Foreign CA")
+        self.push_key = None
         self.push_ca = Authority(directory, "push-ca", "Test push CA")
         self.server = self.server_ca.issue(
             "server", name_of("localhost"), ExtendedKeyUsageOID.SERVER_AUTH,
@@ -200,14 +202,22 @@ class PKI:
         return ca.issue(self._stem("device"), name_of(common_name), usage,
                         days=days, key_kind=key_kind)
 
+    def ca(self, common_name, days=(-1, 3650)):
+        """Another authority."""
+        return Authority(self.directory, self._stem("ca"), common_name, days)
+
     def altered(self, identity):
         """A device identity whose certificate was rewritten by its owner."""
         return Identity(self.directory, self._stem("altered"),
                         altered_copy(identity.cert), identity.key)
 
     def push(self, topic=None, days=(-1, 365), key_kind="rsa", key=None):
-        """A push certificate; expired or future ones by `days`."""
+        """A push certificate; expired or future ones by `days`.  Key kind
+        "shared" is one RSA key for all, which saves making it."""
         topic = topic or new_topic()
+        if key_kind == "shared":
+            self.push_key = self.push_key or new_key("rsa")
+            key, key_kind = key or self.push_key, "rsa"
         subject = name_of("APSP:" + topic.rsplit(".", 1)[-1], user_id=topic)
         push = self.push_ca.issue(
             self._stem("push"), subject, ExtendedKeyUsageOID.CLIENT_AUTH,

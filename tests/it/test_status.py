@@ -1,0 +1,263 @@
+"""The role `status`, the alarms about certificates that end, and the feed of
+events."""
+import datetime
+import hashlib
+import html.parser
+import json
+import re
+
+import pytest
+from mdmtest.device import Transport
+from mdmtest.mock_apns import answer
+from mdmtest.wait import wait_for
+
+PLACE = "/mdmstatus"
+ENDPOINTS = {"/mdm": "mdm", "/mdmapi/": "api", PLACE: "status"}
+
+
+class Page:
+    def __init__(self, server):
+        self.transport = Transport(server)
+
+    def get(self, query="", method="GET"):
+        return self.transport.request(method, PLACE + query)
+
+    def json(self):
+        return json.loads(self.get("?format=json").body)
+
+    def metrics(self):
+        """{metric line without its value: value}"""
+        reply = self.get("?format=prometheus")
+        assert reply.status == 200, reply
+        assert reply.headers["content-type"].startswith("text/plain")
+        found = {}
+        for line in reply.body.decode().splitlines():
+            if not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                found[name] = float(value)
+        return found
+
+
+class Reader(html.parser.HTMLParser):
+    """Text of the cells, and every tag and attribute."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def status_server(own_server):
+    def make(*settings, **more):
+        return own_server(settings, endpoints=ENDPOINTS, **more)
+    return make
+
+
+def days(number):
+    return datetime.timedelta(days=number).total_seconds()
+
+
+def test_three_forms(status_server):
+    server = status_server()
+    page = Page(server)
+    topic = server.push.topic
+    reply = page.get()
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert reply.headers["cache-control"] == "no-store"
+    seen = Reader(reply.body.decode())
+    assert topic in seen.text and "good" in seen.text
+    assert "script" not in seen.tags and "link" not in seen.tags
+    assert not [a for a in seen.attributes if a[0] in ("src", "href")]
+    status = page.json()
+    cert, = status["push_certificates"]
+    assert cert["topic"] == topic and cert["state"] == "good"
+    assert cert["source"] == "store" and cert["days_left"] in (364, 365)
+    ca, = status["device_cas"]
+    assert "CN=" in ca["subject"] and ca["state"] == "good"
+    assert status["store_up"] is True and status["secret_key"]["id"]
+    api = server.api().status().json
+    for known in (api, status):
+        known.pop("time")
+    assert api == status
+    metrics = page.metrics()
+    assert metrics["mdm_store_up"] == 1
+    label = f'{{topic="{topic}",sha256="{cert["sha256"]}"}}'
+    left = metrics["mdm_push_certificate_expiry_seconds" + label]
+    assert days(364) - 60 < left < days(365)
+    label = f'{{subject="{ca["subject"]}",sha256="{ca["sha256"]}"}}'
+    assert metrics["mdm_device_ca_expiry_seconds" + label] > days(30)
+    assert metrics[f'mdm_push_certificate_suspended{{topic="{topic}"}}'] == 0
+
+
+def test_methods_and_formats(status_server):
+    page = Page(status_server())
+    reply = page.get(method="POST")
+    assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+    reply = page.get(method="HEAD")
+    assert (reply.status, reply.body) == (200, b"")
+    assert page.get("?format=xml").status == 400
+    assert page.get("?format=html").status == 200
+
+
+def test_prometheus_text_is_well_formed(status_server):
+    text = Page(status_server()).get("?format=prometheus").body.decode()
+    typed = set(re.findall(r"^# TYPE (\S+) gauge$", text, re.M))
+    helped = set(re.findall(r"^# HELP (\S+) \S", text, re.M))
+    names = set(re.findall(r"^(\w+)[{ ]", text, re.M))
+    assert names and names <= typed == helped
+    for line in text.splitlines():
+        assert line.startswith("# ") or re.fullmatch(
+            r'\w+(\{\w+="[^"\n]*"(,\w+="[^"\n]*")*\})? -?\d+', line), line
+
+
+def test_names_are_escaped(status_server, pki):
+    """A hostile subject is text on the page, and a label."""
+    subject = 'x"<script>alert(1)</script>&\'\\y'
+    page = Page(status_server(("server", "DEVICE_CA_CERTIFICATE",
+                               pki.ca(subject).cert_file)))
+    body = page.get().body.decode()
+    assert "<script" not in body
+    name = page.json()["device_cas"][0]["subject"]
+    assert name in Reader(body).text
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    assert any(m.startswith("mdm_device_ca_expiry_seconds"
+                            f'{{subject="{escaped}"')
+               for m in page.metrics())
+
+
+def test_a_certificate_that_ends_soon(status_server, pki, log):
+    log.expect("MDM0501")
+    server = status_server(push=False)
+    push = pki.push(days=(-1, 10))
+    assert server.api().put_pushcert(push.both_pem).status == 200
+    page = Page(server)
+    cert, = page.json()["push_certificates"]
+    assert (cert["state"], cert["days_left"]) == ("soon", 9)
+    assert "soon" in Reader(page.get().body.decode()).text
+
+
+def test_a_suspended_topic(status_server, enroll, own_apns, log):
+    log.expect("MDM0405")
+    server = status_server()
+    device = enroll(server)
+    own_apns.script("*", answer(403, "BadCertificate"))
+    server.api().push(device.id)
+    page = Page(server)
+    wait_for(lambda: page.json()["push_certificates"][0]["state"]
+             == "suspended", 15, "the page knows that it is suspended")
+    text = "".join(Reader(page.get().body.decode()).text)
+    assert "Apple says BadCertificate" in text
+    assert page.metrics()["mdm_push_certificate_suspended"
+                          f'{{topic="{server.push.topic}"}}'] == 1
+
+
+def test_without_store(status_server, pki, log):
+    """What the configuration knows is shown, as 503."""
+    log.expect("MDM0101")
+    push = pki.push()
+    server = status_server(
+        ("http", "STORE", "sqlite:/nowhere/mdm.db"),
+        ("http", "PUSH_CERTIFICATE", push.cert_file, push.key_file),
+        wait_store=False)
+    page = Page(server)
+    reply = page.get()
+    assert reply.status == 503 and reply.headers["retry-after"]
+    text = "".join(Reader(reply.body.decode()).text)
+    assert "store does not answer" in text and push.topic in text
+    reply = page.get("?format=json")
+    assert reply.status == 503
+    status = json.loads(reply.body)
+    assert status["store_up"] is False
+    assert status["push_certificates"][0]["topic"] == push.topic
+    metrics = page.metrics()
+    assert metrics["mdm_store_up"] == 0
+    assert any(m.startswith("mdm_push_certificate_expiry_seconds")
+               for m in metrics)
+
+
+def test_file_and_store(status_server, pki):
+    push = pki.push()
+    server = status_server(("http", "PUSH_CERTIFICATE", push.cert_file,
+                            push.key_file), push=False)
+    page = Page(server)
+
+    def sources():
+        return {c["topic"]: c["source"]
+                for c in page.json()["push_certificates"]}
+    wait_for(lambda: sources() == {push.topic: "file"}, 15,
+             "the file's certificate is stored")
+    other = pki.push()
+    assert server.api().put_pushcert(other.both_pem,
+                                     "?force=1").status == 200
+    assert sources() == {push.topic: "file", other.topic: "store"}
+
+
+# -- alarms -------------------------------------------------------------------
+
+def test_said_once_and_as_an_event(status_server, pki, log):
+    """By one process of all, and not again after a reload."""
+    server = status_server(workers=3, push=False)
+    topic = pki.push(days=(-1, 10))
+    assert server.api().put_pushcert(topic.both_pem).status == 200
+    server.reload()
+    log.require("MDM0501", 30)
+    server.wait_store()
+    feed = server.api()
+
+    def events():
+        reply = feed.call("GET", "/v1/events")
+        assert reply.status == 200, reply
+        return reply.json["events"]
+    event, = wait_for(events, 15, "an event")
+    assert event["topic"] == "server.PushCertificateEnds"
+    assert event["certificate_event"]["push_topic"] == topic.topic
+    assert event["certificate_event"]["days_left"] == 9
+    assert server.log_text().count("MDM0501") == 1
+    # At the next start it is warned of, as it is soon; no second event.
+    before = server.log_text().count("MDM0501")
+    server.reload()
+    wait_for(lambda: server.log_text().count("MDM0501") == before + 1, 30,
+             "a warning at the start")
+    assert len(events()) == 1
+
+
+@pytest.mark.parametrize("left", [10, -1])
+def test_device_ca_at_configtest(own_server, pki, left):
+    ca = pki.ca("An old authority", days=(-30, left))
+    server = own_server([("server", "DEVICE_CA_CERTIFICATE", ca.cert_file)],
+                        start=False)
+    status, text = server.configtest()
+    assert status == 0, text
+    assert ("MDM0520" if left > 0 else "MDM0521") in text
+    assert "An old authority" in text
+
+
+# -- the feed -----------------------------------------------------------------
+
+def test_feed_parameters(server):
+    api = server.api()
+    for query in ("?after=-1", "?after=x", "?limit=0", "?limit=1001"):
+        assert api.call("GET", "/v1/events" + query).status == 400, query
+    reply = api.call("GET", "/v1/events?after=999999999")
+    assert reply.json == {"events": [], "last": 999999999}
+    assert api.call("POST", "/v1/events").status == 405
+
+
+def test_feed_needs_a_scope(own_server):
+    token = "a token of sixteen and more"
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    server = own_server(tokens=f"r:read,command:sha256:{digest}\n",
+                        wait_store=False)
+    api = server.api(token)
+    wait_for(lambda: api.call("GET", "/v1/status").status == 200, 15,
+             "the store is open")
+    assert api.call("GET", "/v1/events").status == 403
