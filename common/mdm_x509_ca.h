@@ -16,8 +16,9 @@ typedef struct mdm_authority mdm_authority_t;
 
 /* A certificate and its key from two files in any form
  * (mdm_x509_material.h): RSA, 2048 to 8192 bits, a pair, a certificate
- * authority that may sign certificates.  Other certificates are left alone.  *weakness_r, if not NULL: static text on
- * what devices of some systems will not like, else NULL.
+ * authority that may sign certificates.  Other certificates are left alone.
+ * *weakness_r, if not NULL: static text on what devices of some systems will
+ * not like, else NULL.
  * MDM_EINVAL: the text says what is wrong.  MDM_ENOMEM. */
 mdm_rc mdm_authority_read(mdm_str_t cert, mdm_str_t key,
                           mdm_authority_t **authority_r,
