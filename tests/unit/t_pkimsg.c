@@ -336,7 +336,7 @@ static void test_files(void **state)
     assert_non_null(strstr(weakness, "keyEncipherment"));
     mdm_authority_release(&ca);
     refused(w, "scep/C74-ec-ca.pem", "scep/C74-ec-ca.key", "not RSA");
-    refused(w, "scep/ca.pem", "scep/C74-ec-ca.key", "not RSA");
+    refused(w, "scep/ca.pem", "scep/C74-ec-ca.key", "do not belong");
     refused(w, "scep/ca.key", "scep/ca.key", "no certificate");
     refused(w, "scep/ca.pem", "scep/ca.pem", "no private key");
     refused(w, "pki/device-a.pem", "pki/device-a.key", "");

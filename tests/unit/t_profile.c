@@ -29,6 +29,7 @@ static const mdm_profile_t plain = {
     .common_name = {"device", 6},
     .topic = {"com.apple.mgmt.x", 16},
     .server_url = {"https://h/mdm", 13},
+    .user_channels = true,
     .access_rights = MDM_RIGHTS_ALL,
 };
 
