@@ -247,47 +247,73 @@ static mdm_rc check_identity(const mdm_config_t *server,
     return MDM_OK;
 }
 
-static void warn_of_authorities(const mdm_config_t *main,
-                                const mdm_trust_t *trust,
-                                const mdm_log_t *log)
+static bool is_noted(const mdm_found_t *found, const mdm_trust_ca_t *ca)
+{
+    const mdm_trust_ca_t *list;
+    size_t n;
+    size_t t;
+    size_t i;
+
+    for (t = 0; t < found->ntrusts; t++) {
+        list = mdm_trust_cas(found->trusts[t], &n);
+        for (i = 0; i < n; i++) {
+            if (strcmp(list[i].fingerprint, ca->fingerprint) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void warn_of_authority(const mdm_config_t *main,
+                              const mdm_trust_ca_t *ca, const mdm_log_t *log)
 {
     int64_t now = mdm_wall_us(NULL);
-    const mdm_trust_ca_t *list;
     char end[64];
+
+    if (ca->not_after_us < now + main->push_cert_warn_us) {
+        mdm_log_msg(log, MDM_LOG_WARNING,
+                    ca->not_after_us < now ? MDM_MSG_DEVICE_CA_EXPIRED
+                                           : MDM_MSG_DEVICE_CA_EXPIRING,
+                    "the device certificate authority %s %s", ca->subject,
+                    mdm_pushcert_describe_end(ca->not_after_us, now, end,
+                                              sizeof(end)));
+    }
+}
+
+/* Remembers the device CAs in use, for whoever watches their ends.  Many sites
+ * may read one file. */
+static void note_trust(const mdm_config_t *main, const mdm_trust_t *trust,
+                       const mdm_log_t *log)
+{
+    mdm_found_t *found = main->found;
+    const mdm_trust_ca_t *list;
+    bool news = false;
     size_t n;
     size_t i;
 
     list = mdm_trust_cas(trust, &n);
     for (i = 0; i < n; i++) {
-        if (list[i].not_after_us < now + main->push_cert_warn_us) {
-            mdm_log_msg(log, MDM_LOG_WARNING,
-                        list[i].not_after_us < now
-                            ? MDM_MSG_DEVICE_CA_EXPIRED
-                            : MDM_MSG_DEVICE_CA_EXPIRING,
-                        "the device certificate authority %s %s",
-                        list[i].subject,
-                        mdm_pushcert_describe_end(list[i].not_after_us, now,
-                                                  end, sizeof(end)));
+        if (!is_noted(found, &list[i])) {
+            warn_of_authority(main, &list[i], log);
+            news = true;
         }
+    }
+    if (news && found->ntrusts < MDM_TRUSTS_MAX) {
+        found->trusts[found->ntrusts++] = trust;
     }
 }
 
-/* Remembers the device CAs in use, for whoever watches their ends. */
-static void note_trust(const mdm_config_t *main, const mdm_trust_t *trust,
-                       const mdm_log_t *log)
+mdm_expiry_config_t mdm_config_expiry(const mdm_config_t *main)
 {
-    mdm_found_t *found = main->found;
-    size_t i;
+    mdm_expiry_config_t expiry = {.warn_us = main->push_cert_warn_us,
+                                  .file_certs = main->push_certs,
+                                  .nfile_certs = main->npush_certs,
+                                  .trusts = main->found->trusts,
+                                  .ntrusts = main->found->ntrusts,
+                                  .loaded_us = main->loaded_us};
 
-    for (i = 0; i < found->ntrusts; i++) {
-        if (found->trusts[i] == trust) {
-            return;
-        }
-    }
-    if (found->ntrusts < MDM_TRUSTS_MAX) {
-        found->trusts[found->ntrusts++] = trust;
-        warn_of_authorities(main, trust, log);
-    }
+    return expiry;
 }
 
 mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,

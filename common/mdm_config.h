@@ -7,6 +7,7 @@
 
 #include "mdm.h"
 #include "mdm_conn.h"
+#include "mdm_expiry.h"
 #include "mdm_jwt.h"
 #include "mdm_mem.h"
 #include "mdm_net.h"
@@ -85,7 +86,8 @@ typedef struct mdm_locked_cert {
 /* What the check of all endpoints met. */
 typedef struct mdm_found {
     bool endpoint;
-    /* Device CAs of the virtual hosts that serve devices, each once. */
+    /* Device CAs of the virtual hosts that serve devices; of those with the
+     * same ones, one. */
     const mdm_trust_t *trusts[MDM_TRUSTS_MAX];
     size_t ntrusts;
 } mdm_found_t;
@@ -150,6 +152,9 @@ struct mdm_config {
     mdm_str_t dm_hmac_key; /* absent: nothing is signed */
 };
 
+/* Which certificates' ends are watched: of a main node, all endpoints of which
+ * were checked.  Borrowed from it; the store and the log are the caller's. */
+mdm_expiry_config_t mdm_config_expiry(const mdm_config_t *main);
 /* Applies one directive's arguments; mdm_config_set.c. */
 mdm_rc mdm_config_apply(mdm_config_t *config, mdm_directive_id_t id, int argc,
                         const char *const *argv, mdm_err_t *err)

@@ -70,20 +70,25 @@ static void when(mdm_buf_t *out, int64_t wall_us)
                          time);
 }
 
-static void table(mdm_buf_t *out, const char *title, const char *name)
-{
-    (void)mdm_buf_printf(
-        out,
-        "<h2>%s</h2>\n<table>\n<thead><tr><th>%s</th><th>Ends</th>"
-        "<th class=\"number\">Days left</th><th>State</th><th>From</th></tr>"
-        "</thead>\n<tbody>\n",
-        title, name);
-}
+/* The two tables; the first column of each is the name. */
+static const struct {
+    mdm_end_kind_t kind;
+    const char *title;
+    const char *name;
+    const char *none; /* what it means that there is none */
+} tables[] = {
+    {MDM_END_PUSH, "Push certificates", "Topic",
+     "There is none: no device can be woken."},
+    {MDM_END_DEVICE_CA, "Device certificate authorities", "Subject",
+     "There is none: no device is known by its certificate."},
+};
 
-static void row(mdm_buf_t *out, const mdm_status_t *status,
-                const mdm_status_cert_t *cert, const char *name)
+static void row(mdm_buf_t *out, const mdm_status_t *status, size_t i,
+                const char *name)
 {
+    const mdm_end_t *cert = &status->ends.list[i];
     const char *state = mdm_status_cert_state(status, cert);
+    char users[32];
 
     (void)mdm_buf_printf(out, "<tr><td data-name=\"%s\">", name);
     text(out, cert->name);
@@ -100,8 +105,42 @@ static void row(mdm_buf_t *out, const mdm_status_t *status,
         (void)mdm_buf_puts(out, ": Apple says ");
         text(out, cert->suspended);
     }
-    (void)mdm_buf_printf(out, "</td><td data-name=\"From\">%s</td></tr>\n",
+    (void)mdm_buf_printf(out, "</td><td data-name=\"From\">%s</td>",
                          cert->from_file ? "file" : "store");
+    if (cert->kind == MDM_END_PUSH) {
+        (void)mdm_buf_printf(out,
+                             "<td data-name=\"Enrolments\" "
+                             "class=\"number\">%s</td>",
+                             mdm_status_users(status, i, users,
+                                              sizeof(users)));
+    }
+    (void)mdm_buf_puts(out, "</tr>\n");
+}
+
+static void table(mdm_buf_t *out, const mdm_status_t *status, size_t t)
+{
+    bool push = tables[t].kind == MDM_END_PUSH;
+    size_t n = 0;
+    size_t i;
+
+    (void)mdm_buf_printf(
+        out,
+        "<h2>%s</h2>\n<table>\n<thead><tr><th>%s</th><th>Ends</th>"
+        "<th class=\"number\">Days left</th><th>State</th><th>From</th>%s"
+        "</tr></thead>\n<tbody>\n",
+        tables[t].title, tables[t].name,
+        push ? "<th class=\"number\">Enrolments</th>" : "");
+    for (i = 0; i < status->ends.n; i++) {
+        if (status->ends.list[i].kind == tables[t].kind) {
+            row(out, status, i, tables[t].name);
+            n++;
+        }
+    }
+    (void)mdm_buf_puts(out, "</tbody>\n</table>\n");
+    if (n == 0) {
+        (void)mdm_buf_printf(out, "<p class=\"soon\">%s</p>\n",
+                             tables[t].none);
+    }
 }
 
 static void secret_key(mdm_buf_t *out, const mdm_store_status_t *store)
@@ -128,20 +167,9 @@ void mdm_status_html(const mdm_status_t *status, mdm_buf_t *out)
                            "Devices get 503 and come back; the error log "
                            "says why (MDM0101).</p>\n");
     }
-    table(out, "Push certificates", "Topic");
-    for (i = 0; i < status->npush; i++) {
-        row(out, status, &status->push[i], "Topic");
+    for (i = 0; i < MDM_ARRAY_LEN(tables); i++) {
+        table(out, status, i);
     }
-    (void)mdm_buf_puts(out, "</tbody>\n</table>\n");
-    if (status->npush == 0) {
-        (void)mdm_buf_puts(out, "<p class=\"soon\">There is none: no device "
-                                "can be woken.</p>\n");
-    }
-    table(out, "Device certificate authorities", "Subject");
-    for (i = 0; i < status->nca; i++) {
-        row(out, status, &status->ca[i], "Subject");
-    }
-    (void)mdm_buf_puts(out, "</tbody>\n</table>\n");
     if (status->store_up) {
         (void)mdm_buf_printf(out,
                              "<h2>Pushes</h2>\n<p>Given up: %lld "

@@ -136,6 +136,23 @@ static void cache_free(cache_t *cache)
 
 /* ---- authorities --------------------------------------------------------- */
 
+/* A name that was too long may end within a character, which JSON refuses. */
+static void drop_half_character(char *text)
+{
+    size_t n = strlen(text);
+    size_t i = n;
+    unsigned char first;
+
+    while (i > 0 && n - i < 4 && ((unsigned char)text[i - 1] & 0xc0) == 0x80) {
+        i--;
+    }
+    first = i > 0 ? (unsigned char)text[i - 1] : 0;
+    if (first >= 0xc0 &&
+        n - i < (first >= 0xf0 ? 3u : first >= 0xe0 ? 2u : 1u)) {
+        text[i - 1] = '\0';
+    }
+}
+
 /* What is told of a certificate's end.  False: memory is out. */
 static bool describe(const X509 *cert, mdm_trust_ca_t *authority)
 {
@@ -155,6 +172,7 @@ static bool describe(const X509 *cert, mdm_trust_ca_t *authority)
     len = BIO_get_mem_data(bio, &text);
     (void)snprintf(authority->subject, sizeof(authority->subject), "%.*s",
                    len > 0 ? (int)len : 0, text);
+    drop_half_character(authority->subject);
     mdm_err_printable(authority->subject);
     mdm_hex_encode(digest, MDM_SHA256_LEN, authority->fingerprint);
     authority->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
@@ -179,8 +197,7 @@ static mdm_rc describe_all(mdm_trust_t *trust, STACK_OF(X509) *certs,
     return trust->authorities != NULL ? MDM_OK : mdm_err_nomem(err);
 }
 
-const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust,
-                                             size_t *n_r)
+const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust, size_t *n_r)
 {
     *n_r = trust->nauthorities;
     return trust->authorities;
