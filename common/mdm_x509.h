@@ -102,7 +102,7 @@ typedef struct mdm_trust_ca {
     int64_t not_after_us;
 } mdm_trust_ca_t;
 
-/* All of them; borrowed from the trust object. */
+/* All of them, each once; borrowed from the trust object. */
 const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust, size_t *n_r);
 
 typedef struct mdm_identity {
