@@ -22,16 +22,19 @@ static const char head[] =
     "h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\n"
     "table{border-collapse:collapse;width:100%}\n"
     "th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;"
-    "border-bottom:1px solid #8885;overflow-wrap:anywhere}\n"
-    ".number{text-align:right;white-space:nowrap}\n"
+    "border-bottom:1px solid #8885;overflow-wrap:break-word}\n"
+    "td:first-child{overflow-wrap:anywhere}\n"
+    "th,time,.number{white-space:nowrap}.number{text-align:right}\n"
     ".good{color:#18794e}.soon{color:#ad5700}\n"
     ".expired,.suspended,.down{color:#cd2b31;font-weight:bold}\n"
     "@media(prefers-color-scheme:dark){.good{color:#4cc38a}"
     ".soon{color:#f1a10d}.expired,.suspended,.down{color:#ff9592}}\n"
     "@media(max-width:40rem){thead{display:none}tr{display:block;"
     "border-bottom:1px solid #8885;padding:.5rem 0}"
-    "td{display:flex;gap:1rem;border:0;padding:.1rem 0;text-align:left}"
-    "td::before{content:attr(data-name);flex:0 0 7rem;opacity:.7}}\n"
+    "td,td.number{display:block;border:0;padding:.1rem 0 .1rem 8rem;"
+    "text-align:left}"
+    "td::before{content:attr(data-name);float:left;width:7rem;"
+    "margin-left:-8rem;color:CanvasText;opacity:.7;font-weight:normal}}\n"
     "</style>\n</head>\n<body>\n<h1>MDM server</h1>\n";
 
 static void text(mdm_buf_t *out, mdm_str_t s)
