@@ -146,12 +146,14 @@ mdm_rc mdm_config_make_state_dir(const mdm_config_t *main, uid_t user,
  * without one is not started. */
 bool mdm_config_in_use(const mdm_config_t *main);
 
-/* The header that carries a certificate from a proxy at this (merged)
- * location; NULL: none.  Borrowed. */
-const char *mdm_config_identity_header(const mdm_config_t *location);
 /* May devices prove themselves by Mdm-Signature, by a TLS certificate here? */
 bool mdm_config_takes_signature(const mdm_config_t *location);
 bool mdm_config_takes_certificate(const mdm_config_t *location);
+
+/* Where the host keeps the name of a logged-in user at this (merged)
+ * location: a variable (Apache: of the request's environment; nginx: one of
+ * nginx), or NULL: as its own authentication says.  Borrowed. */
+const char *mdm_config_user_variable(const mdm_config_t *location);
 
 /* Largest body the endpoint accepts, in bytes. */
 uint64_t mdm_config_body_max(const mdm_config_t *location);
@@ -195,6 +197,9 @@ typedef struct mdm_request {
     mdm_str_t method;
     mdm_str_t target; /* raw request target: path and query, undecoded */
     mdm_str_t host;   /* whom the client means; absent: it named nobody */
+    /* Headers, see mdm_request_header(); of one that was sent several times
+     * all values, joined by ", ". */
+    mdm_str_t authority; /* Host: with the port, where one was named */
     mdm_str_t expect;
     mdm_str_t content_type;
     mdm_str_t content_encoding;
@@ -202,10 +207,12 @@ typedef struct mdm_request {
     mdm_str_t authorization;
     mdm_str_t key_passphrase; /* X-Key-Passphrase */
     mdm_str_t client_cert;    /* DER of the TLS client certificate */
-    /* Mdm-Signature, and the header mdm_config_identity_header() names; of
-     * one that was sent several times all values, joined by ", ". */
     mdm_str_t signature;
-    mdm_str_t identity_header;
+    mdm_str_t device_info;
+    mdm_str_t identity_header; /* by which a proxy tells the certificate */
+    mdm_str_t remote_user;    /* whom the host has authenticated for this
+                               * request (mdm_config_user_variable()); absent
+                               * or empty: nobody */
     mdm_str_t peer;           /* the client's address as text, for logs */
     mdm_str_t neighbor;       /* who is at the other end of the connection:
                                * differs from peer behind a proxy */
@@ -215,6 +222,12 @@ typedef struct mdm_request {
     int body_fd;
     uint64_t body_size;
 } mdm_request_t;
+
+/* Which headers the core wants: the place in the request of the one with
+ * this number, from 0, and its name, which depends on request->location;
+ * NULL: there are no more. */
+mdm_str_t *mdm_request_header(mdm_request_t *request, size_t number,
+                              const char **name_r);
 
 /* Path and query of a request line's target, also where it is a whole URL;
  * borrowed.  "/" when there is none, such as for "*" or NULL. */

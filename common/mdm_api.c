@@ -44,6 +44,16 @@ static const struct {
      mdm_api_unblock},
     {"v1/enrollments/*/secrets/*", GET, "GET", MDM_MAY_SECRETS,
      mdm_api_secret_get},
+    {"v1/account-tokens", GET, "GET, DELETE", MDM_MAY_READ,
+     mdm_api_token_list},
+    {"v1/account-tokens", DELETE, "GET, DELETE", MDM_MAY_ADMIN,
+     mdm_api_token_revoke_account},
+    {"v1/account-tokens/*", DELETE, "DELETE", MDM_MAY_ADMIN,
+     mdm_api_token_revoke},
+    {"v1/introductions", GET, "GET", MDM_MAY_READ,
+     mdm_api_introduction_list},
+    {"v1/escrowkeyunlock", POST, "POST", MDM_MAY_COMMAND,
+     mdm_api_escrow_key_unlock},
     {"migration", PUT, "PUT", MDM_MAY_ADMIN, mdm_api_migration},
     {"v1/enrollments/*/commands", GET, "GET, DELETE", MDM_MAY_READ,
      mdm_api_queue_list},
@@ -51,6 +61,19 @@ static const struct {
      mdm_api_queue_clear},
     {"v1/enrollments/*/commands/*", DELETE, "DELETE", MDM_MAY_COMMAND,
      mdm_api_queue_cancel},
+    {"v1/scep/challenges", POST, "POST", MDM_MAY_ADMIN,
+     mdm_api_challenge_make},
+    {"v1/scep/authorities", GET, "GET, POST", MDM_MAY_READ,
+     mdm_api_authority_list},
+    {"v1/scep/authorities", POST, "GET, POST", MDM_MAY_ADMIN,
+     mdm_api_authority_prepare},
+    {"v1/scep/authorities/activate", POST, "POST", MDM_MAY_ADMIN,
+     mdm_api_authority_promote},
+    {"v1/scep/certificates", GET, "GET", MDM_MAY_READ, mdm_api_issued_list},
+    {"v1/scep/certificates/*", GET, "GET", MDM_MAY_READ, mdm_api_issued_get},
+    {"v1/scep/certificates/*/revoke", POST, "POST", MDM_MAY_ADMIN,
+     mdm_api_issued_revoke},
+    {"v1/commands", POST, "POST", MDM_MAY_COMMAND, mdm_api_command_post},
     {"v1/commands/*", GET, "GET", MDM_MAY_READ,
      mdm_api_command_get},
     {"v1/commands/*/results/*", GET, "GET", MDM_MAY_READ,
@@ -109,6 +132,22 @@ mdm_rc mdm_api_query(mdm_api_call_t *call, const char *name,
 {
     return mdm_http_query(call->request->target, name, call->arena, value_r,
                           err);
+}
+
+mdm_rc mdm_api_moment(mdm_str_t value, const char *name, int64_t *us_r,
+                      mdm_err_t *err)
+{
+    if (mdm_time_parse(value, us_r)) {
+        return MDM_OK;
+    }
+    if (mdm_parse_duration(value, us_r)) {
+        *us_r += mdm_wall_us(NULL);
+        return MDM_OK;
+    }
+    return mdm_err_set(err, MDM_EINVAL, 0,
+                       "%s is a time (2026-01-31T12:00:00Z) or a duration "
+                       "(4h)",
+                       name);
 }
 
 mdm_rc mdm_api_flag(mdm_api_call_t *call, const char *name, bool *value_r,
@@ -312,6 +351,9 @@ void mdm_api_handle(mdm_server_t *server, const mdm_request_t *request,
     if (rc == MDM_EUNAUTHORIZED || err.id == MDM_MSG_API_NO_TOKENS) {
         mdm_edge_log(server, request, MDM_REPEAT_API, MDM_LOG_WARNING,
                      MDM_MSG_API_DENIED, &err);
+    } else if (err.id == MDM_MSG_API_UNLOCK_FAULT) {
+        mdm_edge_log(server, request, MDM_REPEAT_UPSTREAM, MDM_LOG_ERROR,
+                     MDM_MSG_API_UNLOCK_FAULT, &err);
     } else if (mdm_http_is_ours(rc) && !mdm_store_has_told(&err)) {
         mdm_edge_log(server, request, MDM_REPEAT_STORE, MDM_LOG_ERROR,
                      MDM_MSG_STORE_FAULT, &err);

@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include "mdm_edge.h"
+#include "mdm_queue.h"
 #include "mdm_wait.h"
 
 #define MDM_API_SEGMENTS_MAX 6
@@ -40,6 +41,10 @@ mdm_api_fn mdm_api_enqueue;
 mdm_api_fn mdm_api_push;
 mdm_api_fn mdm_api_command_get;
 mdm_api_fn mdm_api_result_get;
+/* Apple's escrow key unlock (mdm_api_escrow.c). */
+mdm_api_fn mdm_api_escrow_key_unlock;
+/* Commands from the catalogue (mdm_api_catalog.c). */
+mdm_api_fn mdm_api_command_post;
 /* Enrolments and push certificates (mdm_api_enrollments.c). */
 mdm_api_fn mdm_api_enrollment_list;
 mdm_api_fn mdm_api_enrollment_get;
@@ -52,11 +57,53 @@ mdm_api_fn mdm_api_queue_list;
 mdm_api_fn mdm_api_queue_clear;
 mdm_api_fn mdm_api_queue_cancel;
 
+/* The built-in certificate authority (mdm_api_scep.c). */
+mdm_api_fn mdm_api_challenge_make;
+mdm_api_fn mdm_api_authority_list;
+mdm_api_fn mdm_api_authority_prepare;
+mdm_api_fn mdm_api_authority_promote;
+mdm_api_fn mdm_api_issued_list;
+mdm_api_fn mdm_api_issued_get;
+mdm_api_fn mdm_api_issued_revoke;
+
 /* One device (mdm_api_device.c). */
 mdm_api_fn mdm_api_block;
 mdm_api_fn mdm_api_unblock;
 mdm_api_fn mdm_api_secret_get;
 mdm_api_fn mdm_api_migration;
+
+/* Before an enrolment (mdm_api_accounts.c). */
+mdm_api_fn mdm_api_token_list;
+mdm_api_fn mdm_api_token_revoke;
+mdm_api_fn mdm_api_token_revoke_account;
+mdm_api_fn mdm_api_introduction_list;
+/* Many targets in one call (mdm_api_commands.c). */
+typedef struct mdm_api_targets {
+    mdm_target_result_t *t;
+    size_t n;
+    mdm_wait_answer_t *answers; /* one a target; NULL: nobody waited */
+} mdm_api_targets_t;
+
+/* Adds an id unless `seen` holds it; there is room for it.  The id ends in a
+ * NUL and holds none. */
+mdm_rc mdm_api_target_add(mdm_api_targets_t *all, json_t *seen, mdm_str_t id,
+                          mdm_err_t *err);
+/* A time or a duration from now on; absent: 0.  `name` is for the message. */
+mdm_rc mdm_api_when(const char *name, mdm_str_t value, int64_t *us_r,
+                    mdm_err_t *err);
+/* How long a command lives; absent: as configured. */
+mdm_rc mdm_api_expiry(mdm_api_call_t *call, mdm_str_t value,
+                      mdm_enqueue_t *enqueue, mdm_err_t *err);
+/* Queues the command for all of them and answers. */
+mdm_rc mdm_api_enqueue_run(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
+                           mdm_api_targets_t *all, mdm_err_t *err);
+
+/* The body as JSON (mdm_api_json.c), an object; bounded as property lists
+ * are.  MDM_EINVAL, MDM_ETOOBIG. */
+mdm_rc mdm_api_json_body(mdm_api_call_t *call, json_t **json_r,
+                         mdm_err_t *err);
+/* Overwrites its texts and frees it; nobody else may hold a part. */
+void mdm_api_json_free(json_t **json);
 
 /* ?wait= (mdm_api_wait.c): how long, 0: not.  MDM_EINVAL. */
 mdm_rc mdm_api_wait_time(mdm_api_call_t *call, int64_t *time_r,
@@ -85,6 +132,9 @@ mdm_rc mdm_api_segment(mdm_api_call_t *call, size_t index, mdm_str_t *text_r,
 /* A decoded query parameter; absent when not given. */
 mdm_rc mdm_api_query(mdm_api_call_t *call, const char *name,
                      mdm_str_t *value_r, mdm_err_t *err);
+/* RFC 3339, or a duration from now, as wall time.  MDM_EINVAL. */
+mdm_rc mdm_api_moment(mdm_str_t value, const char *name, int64_t *us_r,
+                      mdm_err_t *err);
 /* "1", "true", "on" or an empty value. */
 mdm_rc mdm_api_flag(mdm_api_call_t *call, const char *name, bool *value_r,
                     mdm_err_t *err);

@@ -7,23 +7,16 @@
 
 #include "mdm_command.h"
 #include "mdm_plist.h"
-#include "mdm_queue.h"
 #include "mdm_str.h"
 
 #define JSON_MAX (64 * 1024 * 1024)
 
 /* ---- many targets in one call ------------------------------------------- */
 
-typedef struct targets {
-    mdm_target_result_t *t;
-    size_t n;
-    mdm_wait_answer_t *answers; /* one a target; NULL: nobody waited */
-} targets_t;
-
-/* One decoded id; `seen` holds those met before (jansson's objects are hash
- * tables with a random seed).  Ids end in a NUL and hold none. */
-static mdm_rc add_target(targets_t *all, json_t *seen, mdm_str_t id,
-                         mdm_err_t *err)
+/* `seen` holds those met before (jansson's objects are hash tables with a
+ * random seed). */
+mdm_rc mdm_api_target_add(mdm_api_targets_t *all, json_t *seen, mdm_str_t id,
+                          mdm_err_t *err)
 {
     json_t *json = json_stringn(id.s, id.n);
 
@@ -41,7 +34,7 @@ static mdm_rc add_target(targets_t *all, json_t *seen, mdm_str_t id,
 
 /* "ID,ID,...": split at commas, then decoded once, each counted once. */
 static mdm_rc read_targets(mdm_api_call_t *call, size_t segment,
-                           targets_t *all, mdm_err_t *err)
+                           mdm_api_targets_t *all, mdm_err_t *err)
 {
     mdm_str_t rest = call->segments[segment];
     mdm_rc rc = MDM_OK;
@@ -66,7 +59,7 @@ static mdm_rc read_targets(mdm_api_call_t *call, size_t segment,
     while (rc == MDM_OK && rest.s != NULL) {
         rc = mdm_http_decode(mdm_str_split(&rest, ','), call->arena, &id, err);
         if (rc == MDM_OK) {
-            rc = add_target(all, seen, id, err);
+            rc = mdm_api_target_add(all, seen, id, err);
         }
     }
     json_decref(seen);
@@ -81,6 +74,30 @@ static const char *push_fault(mdm_target_fault_t fault)
                : mdm_target_fault_text(fault);
 }
 
+/* Why the command was not queued; the catalogue's own words where it has
+ * some. */
+static const char *command_fault(const mdm_target_result_t *t)
+{
+    return t->command == MDM_TARGET_REFUSED
+               ? t->verdict->refused
+               : mdm_target_fault_text(t->command);
+}
+
+static void add_warnings(json_t *json, const mdm_target_result_t *t)
+{
+    json_t *list;
+    size_t i;
+
+    if (t->verdict == NULL || t->verdict->nwarnings == 0) {
+        return;
+    }
+    list = json_array();
+    for (i = 0; i < t->verdict->nwarnings; i++) {
+        json_array_append_new(list, json_string(t->verdict->warnings[i]));
+    }
+    json_object_set_new(json, "warnings", list);
+}
+
 /* One id's part of the answer, and its failure.  `answer`: NULL, or what
  * APNs said. */
 static json_t *target_json(const mdm_target_result_t *t, bool enqueue,
@@ -93,7 +110,7 @@ static json_t *target_json(const mdm_target_result_t *t, bool enqueue,
     if (enqueue && t->command != MDM_TARGET_OK) {
         *failed_r = true;
         json_object_set_new(json, "command_error",
-                            json_string(mdm_target_fault_text(t->command)));
+                            json_string(command_fault(t)));
     } else if (push && t->pushed && answer != NULL) {
         *failed_r = mdm_api_wait_json(json, t, answer);
     } else if (push && t->pushed) {
@@ -104,16 +121,18 @@ static json_t *target_json(const mdm_target_result_t *t, bool enqueue,
         json_object_set_new(json, "push_error",
                             json_string(push_fault(t->push)));
     }
+    add_warnings(json, t);
     return json;
 }
 
 /* The "status" object, and the HTTP status of the whole. */
-static json_t *status_json(const targets_t *all, bool enqueue, bool push,
-                           int *http_r)
+static json_t *status_json(const mdm_api_targets_t *all, bool enqueue,
+                           bool push, int *http_r)
 {
     json_t *status = json_object();
     size_t unknown = 0;
     size_t failures = 0;
+    size_t refused = 0;
     bool failed;
     json_t *one;
     size_t i;
@@ -124,59 +143,43 @@ static json_t *status_json(const targets_t *all, bool enqueue, bool push,
                           &failed);
         failures += failed ? 1U : 0U;
         unknown += failed && all->t[i].push == MDM_TARGET_UNKNOWN ? 1U : 0U;
+        refused += all->t[i].command == MDM_TARGET_REFUSED ||
+                           all->t[i].command == MDM_TARGET_NO_UNLOCK_TOKEN
+                       ? 1U
+                       : 0U;
         /* Ids end in a NUL (mdm_http_decode) and hold none. */
         json_object_set_new(status, all->t[i].id.s, one);
     }
-    *http_r = failures == 0          ? 200
-              : unknown == all->n    ? 404
-              : failures < all->n    ? 207
-                                     : 500;
+    *http_r = failures == 0                 ? 200
+              : unknown == all->n           ? 404
+              : failures < all->n           ? 207
+              : unknown + refused == all->n ? 400
+                                            : 500;
     return status;
 }
 
 /* ---- enqueue ------------------------------------------------------------ */
 
-/* 0 when it is not given. */
-static mdm_rc read_time(mdm_api_call_t *call, const char *name, int64_t *us_r,
-                        mdm_err_t *err)
+mdm_rc mdm_api_when(const char *name, mdm_str_t value, int64_t *us_r,
+                    mdm_err_t *err)
 {
-    mdm_str_t value;
-    int64_t us;
-    mdm_rc rc = mdm_api_query(call, name, &value, err);
-
     *us_r = 0;
-    if (rc != MDM_OK || value.s == NULL) {
-        return rc;
-    }
-    if (mdm_time_parse(value, &us)) {
-        *us_r = us;
-    } else if (mdm_parse_duration(value, &us)) {
-        *us_r = mdm_wall_us(NULL) + us;
-    } else {
-        return mdm_err_set(err, MDM_EINVAL, 0,
-                           "%s is a time (2026-01-31T12:00:00Z) or a duration "
-                           "(4h)",
-                           name);
-    }
-    return MDM_OK;
+    return value.s != NULL ? mdm_api_moment(value, name, us_r, err) : MDM_OK;
 }
 
 /* A command lives as long as the call says, or "off": for ever; else as long
  * as the configuration says, from the time on at which it may be delivered. */
-static mdm_rc read_expiry(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
-                          mdm_err_t *err)
+mdm_rc mdm_api_expiry(mdm_api_call_t *call, mdm_str_t value,
+                      mdm_enqueue_t *enqueue, mdm_err_t *err)
 {
     int64_t life_us = call->server->config->command_life_us;
-    mdm_str_t value;
     int64_t from;
-    mdm_rc rc = mdm_api_query(call, "expires", &value, err);
+    mdm_rc rc;
 
-    if (rc != MDM_OK || mdm_str_is(value, "off")) {
-        return rc;
+    if (mdm_str_is(value, "off")) {
+        return MDM_OK;
     }
-    if (value.s != NULL) {
-        rc = read_time(call, "expires", &enqueue->expires_us, err);
-    }
+    rc = mdm_api_when("expires", value, &enqueue->expires_us, err);
     from = mdm_wall_us(NULL);
     from = enqueue->not_before_us > from ? enqueue->not_before_us : from;
     if (value.s == NULL) {
@@ -200,10 +203,16 @@ static mdm_rc read_options(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
     rc = mdm_api_flag(call, "nopush", &nopush, err);
     enqueue->push = !nopush;
     if (rc == MDM_OK) {
-        rc = read_time(call, "not_before", &enqueue->not_before_us, err);
+        rc = mdm_api_query(call, "not_before", &value, err);
     }
     if (rc == MDM_OK) {
-        rc = read_expiry(call, enqueue, err);
+        rc = mdm_api_when("not_before", value, &enqueue->not_before_us, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_api_query(call, "expires", &value, err);
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_api_expiry(call, value, enqueue, err);
     }
     if (rc == MDM_OK) {
         rc = mdm_api_query(call, "priority", &value, err);
@@ -251,14 +260,43 @@ static json_t *enqueue_json(const mdm_enqueue_t *enqueue, json_t *status)
     return json;
 }
 
-mdm_rc mdm_api_enqueue(mdm_api_call_t *call, mdm_err_t *err)
+mdm_rc mdm_api_enqueue_run(mdm_api_call_t *call, mdm_enqueue_t *enqueue,
+                           mdm_api_targets_t *all, mdm_err_t *err)
 {
-    mdm_enqueue_t enqueue;
-    targets_t all = {NULL, 0, NULL};
     int64_t wait_us = 0;
     size_t queued = 0;
     json_t *json;
     int http;
+    mdm_rc rc;
+
+    rc = mdm_api_wait_time(call, &wait_us, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    rc = mdm_queue_enqueue(call->server->store, enqueue, all->t, all->n,
+                           &queued, err);
+    if (rc != MDM_OK && rc != MDM_ECONFLICT && queued == 0) {
+        return rc;
+    }
+    if (queued > 0) {
+        mdm_dispatch_wake(call->server->dispatch);
+        mdm_api_note(call, "queued command", enqueue->uuid);
+    }
+    if (rc == MDM_ECONFLICT) {
+        json = enqueue_json(enqueue, json_object());
+        json_object_set_new(json, "command_error", json_string(err->text));
+        json_object_set_new(json, "error", json_string(err->text));
+        return mdm_api_reply(call, 409, json, err);
+    }
+    all->answers = mdm_api_wait(call, all->t, all->n, wait_us);
+    json = status_json(all, true, enqueue->push, &http);
+    return mdm_api_reply(call, http, enqueue_json(enqueue, json), err);
+}
+
+mdm_rc mdm_api_enqueue(mdm_api_call_t *call, mdm_err_t *err)
+{
+    mdm_enqueue_t enqueue;
+    mdm_api_targets_t all = {NULL, 0, NULL};
     mdm_rc rc;
 
     memset(&enqueue, 0, sizeof(enqueue));
@@ -266,35 +304,12 @@ mdm_rc mdm_api_enqueue(mdm_api_call_t *call, mdm_err_t *err)
     if (rc == MDM_OK) {
         rc = read_command(call, &enqueue, err);
     }
-    if (rc == MDM_OK) {
-        rc = mdm_api_wait_time(call, &wait_us, err);
-    }
-    if (rc != MDM_OK) {
-        return rc;
-    }
-    rc = mdm_queue_enqueue(call->server->store, &enqueue, all.t, all.n,
-                           &queued, err);
-    if (rc != MDM_OK && rc != MDM_ECONFLICT && queued == 0) {
-        return rc;
-    }
-    if (queued > 0) {
-        mdm_dispatch_wake(call->server->dispatch);
-        mdm_api_note(call, "queued command", enqueue.uuid);
-    }
-    if (rc == MDM_ECONFLICT) {
-        json = enqueue_json(&enqueue, json_object());
-        json_object_set_new(json, "command_error", json_string(err->text));
-        json_object_set_new(json, "error", json_string(err->text));
-        return mdm_api_reply(call, 409, json, err);
-    }
-    all.answers = mdm_api_wait(call, all.t, all.n, wait_us);
-    json = status_json(&all, true, enqueue.push, &http);
-    return mdm_api_reply(call, http, enqueue_json(&enqueue, json), err);
+    return rc == MDM_OK ? mdm_api_enqueue_run(call, &enqueue, &all, err) : rc;
 }
 
 mdm_rc mdm_api_push(mdm_api_call_t *call, mdm_err_t *err)
 {
-    targets_t all = {NULL, 0, NULL};
+    mdm_api_targets_t all = {NULL, 0, NULL};
     int64_t wait_us = 0;
     size_t pushed = 0;
     json_t *json = NULL;

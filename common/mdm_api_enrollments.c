@@ -305,11 +305,11 @@ mdm_rc mdm_api_pushcert_put(mdm_api_call_t *call, mdm_err_t *err)
                            err);
     }
     if (rc == MDM_OK) {
-        rc = mdm_keypair_read(&body, 1,
-                              call->request->key_passphrase.n > 0
-                                  ? call->request->key_passphrase
-                                  : MDM_STR_NONE,
-                              call->arena, &pair, err);
+        rc = mdm_pushcert_read(call->server->store, body,
+                               call->request->key_passphrase.n > 0
+                                   ? call->request->key_passphrase
+                                   : MDM_STR_NONE,
+                               call->arena, &pair, err);
     }
     if (rc == MDM_OK) {
         rc = mdm_pushcert_import(call->server->store, &pair, &how, &stored,

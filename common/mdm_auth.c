@@ -171,16 +171,26 @@ static mdm_rc join(const mdm_request_t *request, proofs_t *proofs,
     return MDM_OK;
 }
 
-mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
-                       mdm_speaker_t *speaker_r, mdm_arena_t *arena,
-                       mdm_err_t *err)
+mdm_rc mdm_auth_identity(const mdm_proof_t *proof, const mdm_shown_t *shown,
+                         mdm_identity_t *identity_r, mdm_err_t *err)
 {
-    const mdm_trust_t *trust = request->server->device_trust;
+    const mdm_trust_t *trust = proof->request->server->device_trust;
+    int64_t now = mdm_wall_us(NULL);
+
+    return proof->ca != NULL
+               ? mdm_ca_verify(proof->ca, trust, shown, now, identity_r, err)
+               : mdm_trust_verify(trust, shown, now, identity_r, err);
+}
+
+mdm_rc mdm_auth_device(const mdm_proof_t *proof, mdm_speaker_t *speaker_r,
+                       mdm_arena_t *arena, mdm_err_t *err)
+{
+    const mdm_request_t *request = proof->request;
     proofs_t proofs = {.cms = NULL};
     mdm_rc rc;
 
     speaker_r->cert = MDM_STR_NONE;
-    if (trust == NULL) {
+    if (request->server->device_trust == NULL && proof->ca == NULL) {
         return mdm_err_set(err, MDM_EINTERNAL, MDM_MSG_INTERNAL,
                            "no device certificate authority is configured");
     }
@@ -192,12 +202,11 @@ mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
         rc = join(request, &proofs, err);
     }
     if (rc == MDM_OK) {
-        rc = mdm_trust_verify(trust, &proofs.held, mdm_wall_us(NULL),
-                              &speaker_r->identity, err);
+        rc = mdm_auth_identity(proof, &proofs.held, &speaker_r->identity, err);
     }
     /* Last, so that a stranger cannot make us hash large bodies. */
     if (rc == MDM_OK && proofs.cms != NULL) {
-        rc = as_identity(mdm_cms_verify(proofs.cms, body, err), err);
+        rc = as_identity(mdm_cms_verify(proofs.cms, proof->body, err), err);
     }
     mdm_cms_close(&proofs.cms);
     if (rc == MDM_OK) {
@@ -208,20 +217,32 @@ mdm_rc mdm_auth_device(const mdm_request_t *request, mdm_str_t body,
 
 /* ---- API ----------------------------------------------------------------- */
 
+mdm_str_t mdm_auth_bearer(mdm_str_t authorization)
+{
+    mdm_str_t rest = mdm_str_trim(authorization);
+    mdm_str_t scheme = mdm_str_split(&rest, ' ');
+
+    return authorization.n <= AUTHORIZATION_MAX && rest.s != NULL &&
+                   mdm_str_ieq(scheme, "Bearer")
+               ? mdm_str_trim(rest)
+               : MDM_STR_NONE;
+}
+
 /* The token in an Authorization header; absent when there is none. */
 static mdm_str_t find_token(mdm_str_t header, mdm_arena_t *arena)
 {
+    mdm_str_t bearer = mdm_auth_bearer(header);
     mdm_str_t rest = mdm_str_trim(header);
     mdm_str_t scheme = mdm_str_split(&rest, ' ');
     unsigned char *plain;
     size_t n = 0;
 
+    if (bearer.s != NULL) {
+        return bearer;
+    }
     rest = mdm_str_trim(rest);
     if (header.n > AUTHORIZATION_MAX || rest.s == NULL) {
         return MDM_STR_NONE;
-    }
-    if (mdm_str_ieq(scheme, "Bearer")) {
-        return rest;
     }
     if (!mdm_str_ieq(scheme, "Basic")) {
         return MDM_STR_NONE;

@@ -1,7 +1,9 @@
 /*
  * mdm_cms.c - see mdm_cms.h.  OpenSSL does the cryptography; what it is too
- * kind about is refused here: content inside, bytes behind the message, more
- * than one signer, and more digests than anybody needs.
+ * kind about is refused here: content where none may be, bytes behind the
+ * message, more than one signer, and more digests than anybody needs.  Its
+ * reader bounds by itself how deep values are nested (30, strings in pieces
+ * 5), so a message of 64 kB costs little whatever is in it.
  */
 #include "mdm_cms.h"
 
@@ -46,7 +48,9 @@ static CMS_ContentInfo *read_info(mdm_str_t data)
     return info;
 }
 
-static mdm_rc check_form(CMS_ContentInfo *info, mdm_err_t *err)
+/* `content_r`: NULL where the content is to stand apart. */
+static mdm_rc check_form(CMS_ContentInfo *info, mdm_str_t *content_r,
+                         mdm_err_t *err)
 {
     ASN1_OCTET_STRING **content;
 
@@ -57,8 +61,15 @@ static mdm_rc check_form(CMS_ContentInfo *info, mdm_err_t *err)
         return bad(err, "is one of another type of content than data");
     }
     content = CMS_get0_content(info);
-    if (content == NULL || *content != NULL) {
+    if (content == NULL || (*content != NULL && content_r == NULL)) {
         return bad(err, "brings content of its own: it must be detached");
+    }
+    if (content_r != NULL) {
+        if (*content == NULL || ASN1_STRING_length(*content) <= 0) {
+            return bad(err, "has nothing inside that could be signed");
+        }
+        content_r->s = (const char *)ASN1_STRING_get0_data(*content);
+        content_r->n = (size_t)ASN1_STRING_length(*content);
     }
     if (sk_CMS_SignerInfo_num(CMS_get0_SignerInfos(info)) != 1) {
         return bad(err, "has not exactly one signer");
@@ -124,8 +135,9 @@ static mdm_rc find_signer(mdm_cms_t *cms, mdm_arena_t *arena,
     return rc;
 }
 
-mdm_rc mdm_cms_open(mdm_str_t data, mdm_arena_t *arena, mdm_cms_t **cms_r,
-                    mdm_shown_t *signer_r, mdm_err_t *err)
+static mdm_rc open_message(mdm_str_t data, mdm_arena_t *arena,
+                           mdm_cms_t **cms_r, mdm_shown_t *signer_r,
+                           mdm_str_t *content_r, mdm_err_t *err)
 {
     mdm_cms_t *cms = mdm_arena_alloc(arena, sizeof(*cms));
     mdm_rc rc;
@@ -137,7 +149,7 @@ mdm_rc mdm_cms_open(mdm_str_t data, mdm_arena_t *arena, mdm_cms_t **cms_r,
     }
     ERR_clear_error();
     cms->info = read_info(data);
-    rc = cms->info != NULL ? check_form(cms->info, err)
+    rc = cms->info != NULL ? check_form(cms->info, content_r, err)
                            : bad(err, "is no CMS message, cut short, or has "
                                       "bytes behind it");
     if (rc == MDM_OK) {
@@ -149,6 +161,20 @@ mdm_rc mdm_cms_open(mdm_str_t data, mdm_arena_t *arena, mdm_cms_t **cms_r,
     ERR_clear_error();
     *cms_r = cms;
     return rc;
+}
+
+mdm_rc mdm_cms_open(mdm_str_t data, mdm_arena_t *arena, mdm_cms_t **cms_r,
+                    mdm_shown_t *signer_r, mdm_err_t *err)
+{
+    return open_message(data, arena, cms_r, signer_r, NULL, err);
+}
+
+mdm_rc mdm_cms_open_whole(mdm_str_t data, mdm_arena_t *arena,
+                          mdm_cms_t **cms_r, mdm_shown_t *signer_r,
+                          mdm_str_t *content_r, mdm_err_t *err)
+{
+    *content_r = MDM_STR_NONE;
+    return open_message(data, arena, cms_r, signer_r, content_r, err);
 }
 
 void mdm_cms_close(mdm_cms_t **cms)

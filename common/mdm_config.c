@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mdm_machineinfo.h"
 #include "mdm_pushcert.h"
 #include "mdm_store.h"
 #include "mdm_str.h"
@@ -24,7 +25,11 @@ static const mdm_directive_t directives[MDM_DIRECTIVE_COUNT] = {
 };
 
 /* Directives that may be given several times in one node. */
-#define REPEATABLE (UINT64_C(1) << MDM_DIRECTIVE_PUSH_CERTIFICATE)
+static bool is_repeatable(mdm_directive_id_t id)
+{
+    return id == MDM_DIRECTIVE_PUSH_CERTIFICATE ||
+           id == MDM_DIRECTIVE_SERVICE_DISCOVERY;
+}
 
 const mdm_directive_t *mdm_directives(size_t *n_r)
 {
@@ -63,6 +68,8 @@ mdm_config_t *mdm_config_new(mdm_scope_t scope, const char *path,
     config->scope = scope;
     config->loaded_us = mdm_wall_us(NULL);
     config->found = &config->found_here;
+    config->seen = &config->seen_flags;
+    config->site = &config->site_own;
     config->arena = mdm_arena_new(true);
     ok = config->arena != NULL;
     if (ok && path != NULL) {
@@ -94,7 +101,10 @@ void mdm_config_free(mdm_config_t **config)
 {
     if (*config != NULL) {
         mdm_trust_free(&(*config)->owned_trust);
+        mdm_trust_free(&(*config)->owned_origin);
         mdm_jwt_key_free(&(*config)->owned_token_key);
+        mdm_signer_free(&(*config)->owned_signer);
+        mdm_authority_release(&(*config)->scep_authority);
         mdm_arena_free(&(*config)->arena);
         free(*config);
         *config = NULL;
@@ -105,7 +115,6 @@ mdm_rc mdm_config_set(mdm_config_t *config, mdm_directive_id_t id, int argc,
                       const char *const *argv, mdm_err_t *err)
 {
     const mdm_directive_t *d = &directives[id];
-    uint64_t bit = UINT64_C(1) << id;
     mdm_rc rc;
 
     if (argc < d->min_args || (d->max_args >= 0 && argc > d->max_args)) {
@@ -115,13 +124,13 @@ mdm_rc mdm_config_set(mdm_config_t *config, mdm_directive_id_t id, int argc,
     if (config->scope != d->scope) {
         return mdm_err_set(err, MDM_ECONFIG, 0, "is not allowed here");
     }
-    if ((config->set & bit & ~REPEATABLE) != 0) {
+    if (config->set[id] && !is_repeatable(id)) {
         return mdm_err_set(err, MDM_ECONFIG, 0,
                            "is given twice here; remove one");
     }
     rc = mdm_config_apply(config, id, argc, argv, err);
     if (rc == MDM_OK) {
-        config->set |= bit;
+        config->set[id] = true;
     }
     return rc;
 }
@@ -132,18 +141,46 @@ size_t mdm_config_size(void)
 }
 
 #define INHERIT(id, field)                                                    \
-    if ((child->set & UINT64_C(1) << MDM_DIRECTIVE_##id) == 0) {              \
+    if (!child->set[MDM_DIRECTIVE_##id]) {                                    \
         merged->field = parent->field;                                        \
     }
+
+static void merge_profile(mdm_config_t *merged, const mdm_config_t *parent,
+                          const mdm_config_t *child)
+{
+    INHERIT(PUBLIC_URL, profile.public_url)
+    INHERIT(PROFILE_ORGANIZATION, profile.organization)
+    INHERIT(PROFILE_NAME, profile.name)
+    INHERIT(PROFILE_IDENTIFIER, profile.identifier)
+    INHERIT(PROFILE_ACCESS_RIGHTS, profile.access_rights)
+    INHERIT(PROFILE_SIGNER, profile.signer)
+    INHERIT(PROFILE_TOPIC, profile.topic)
+    INHERIT(PROFILE_SERVER_URL, profile.server_url)
+    INHERIT(PROFILE_CHECKIN_URL, profile.checkin_url)
+    INHERIT(PROFILE_SCEP_URL, profile.scep_url)
+    INHERIT(PROFILE_SCEP_CHALLENGE, profile.scep_challenge)
+    INHERIT(PROFILE_SIGN_MESSAGE, profile.sign_message)
+    INHERIT(PROFILE_CHECK_OUT, profile.check_out)
+    INHERIT(PROFILE_USER_CHANNELS, profile.user_channels)
+    INHERIT(PROFILE_CERTIFICATE, profile.ncerts)
+    if (!child->set[MDM_DIRECTIVE_PROFILE_CERTIFICATE]) {
+        memcpy(merged->profile.certs, parent->profile.certs,
+               sizeof(merged->profile.certs));
+    }
+}
 
 void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
                       const mdm_config_t *child)
 {
+    size_t i;
+
     if (merged != child) {
         *merged = *child;
         merged->arena = NULL;
         merged->owned_trust = NULL;
+        merged->owned_origin = NULL;
         merged->owned_token_key = NULL;
+        merged->owned_signer = NULL;
     }
     /* MDMEndpoint stands alone: it is never inherited. */
     INHERIT(PLIST_LIMITS, plist_limits)
@@ -156,9 +193,26 @@ void mdm_config_merge(mdm_config_t *merged, const mdm_config_t *parent,
     INHERIT(API_TOKEN_FILE, api_tokens)
     INHERIT(DEVICE_CA_CERTIFICATE, device_trust)
     INHERIT(RETURN_TO_SERVICE, return_to_service)
+    INHERIT(ENROLLMENT_FLOW, flows)
+    INHERIT(ENROLLMENT_CA_CERTIFICATE, origin_trust)
+    INHERIT(ENROLLMENT_SIGNATURE, accept_unverified)
+    INHERIT(ENROLLMENT_MINIMUM_OS, minimum_os)
+    INHERIT(ENROLLMENT_MINIMUM_OS, nminimum_os)
+    INHERIT(ENROLLMENT_SERIAL, serials)
+    INHERIT(ENROLLMENT_LOGIN, login_url)
+    INHERIT(ENROLLMENT_USER, user_variable)
+    INHERIT(ENROLLMENT_USER, user_domain)
+    INHERIT(ENROLLMENT_TOKEN_LIFE, token_first_us)
+    INHERIT(ENROLLMENT_TOKEN_LIFE, token_life_us)
+    INHERIT(SERVICE_DISCOVERY, discovery)
     INHERIT(TOKEN_SIGNER, token_key)
     INHERIT(TOKEN_SIGNER, token_issuer)
-    merged->set |= parent->set & ~(UINT64_C(1) << MDM_DIRECTIVE_ENDPOINT);
+    merge_profile(merged, parent, child);
+    for (i = 0; i < MDM_DIRECTIVE_COUNT; i++) {
+        if (i != MDM_DIRECTIVE_ENDPOINT) {
+            merged->set[i] = merged->set[i] || parent->set[i];
+        }
+    }
 }
 
 bool mdm_config_is_endpoint(const mdm_config_t *location)
@@ -171,28 +225,6 @@ static void warn(const mdm_log_t *log, const char *text)
     mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING, "%s", text);
 }
 
-static void check_push_certs(const mdm_config_t *c, const mdm_log_t *log)
-{
-    int64_t now = mdm_wall_us(NULL);
-    char end[64];
-    size_t i;
-
-    for (i = 0; i < c->npush_certs; i++) {
-        if (c->push_certs[i]->not_after_us <
-            now + c->push_cert_warn_us) {
-            mdm_log_msg(log, MDM_LOG_WARNING,
-                        c->push_certs[i]->not_after_us < now
-                            ? MDM_MSG_PUSH_CERTIFICATE_EXPIRED
-                            : MDM_MSG_PUSH_CERTIFICATE_EXPIRING,
-                        "the push certificate of %.*s %s",
-                        MDM_STR_ARG(c->push_certs[i]->topic),
-                        mdm_pushcert_describe_end(
-                            c->push_certs[i]->not_after_us, now, end,
-                            sizeof(end)));
-        }
-    }
-}
-
 /* What is wrong with one directive alone was refused where it stands. */
 mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
                         mdm_err_t *err)
@@ -200,7 +232,10 @@ mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
     if (mdm_config_check_locked(c, err) != MDM_OK) {
         return MDM_ECONFIG;
     }
-    check_push_certs(c, log);
+    if (mdm_config_check_scep(c, log, err) != MDM_OK) {
+        return MDM_ECONFIG;
+    }
+    mdm_config_warn_ends(c, log);
     if (!c->push && c->npush_certs > 0) {
         warn(log, "push certificates are named but MDMPush (mdm_push) is off: "
                   "this server sends no pushes");
@@ -209,7 +244,8 @@ mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
 }
 
 /* How devices prove themselves at one of their endpoints. */
-static mdm_rc check_identity(const mdm_config_t *server,
+static mdm_rc check_identity(const mdm_config_t *main,
+                             const mdm_config_t *server,
                              const mdm_config_t *location,
                              const mdm_log_t *log, mdm_err_t *err)
 {
@@ -218,11 +254,7 @@ static mdm_rc check_identity(const mdm_config_t *server,
     size_t i;
 
     if (server->device_trust == NULL) {
-        return mdm_err_set(
-            err, MDM_ECONFIG, 0,
-            "a device endpoint needs MDMDeviceCACertificateFile "
-            "(mdm_device_ca_certificate): the certificate authority that "
-            "issued the devices' identities");
+        *main->seen |= MDM_SEEN_NO_DEVICE_CA; /* judged when all is read */
     }
     if (header && proxies == NULL) {
         return mdm_err_set(
@@ -247,73 +279,20 @@ static mdm_rc check_identity(const mdm_config_t *server,
     return MDM_OK;
 }
 
-static bool is_noted(const mdm_found_t *found, const mdm_trust_ca_t *ca)
+/* Profiles name these places. */
+static void note_place(const mdm_config_t *server,
+                       const mdm_config_t *location)
 {
-    const mdm_trust_ca_t *list;
-    size_t n;
-    size_t t;
-    size_t i;
+    mdm_site_t *site = server->site;
+    const char **place = location->role == MDM_ROLE_MDM       ? &site->mdm
+                         : location->role == MDM_ROLE_SERVER  ? &site->server
+                         : location->role == MDM_ROLE_CHECKIN ? &site->checkin
+                         : location->role == MDM_ROLE_SCEP    ? &site->scep
+                                                              : NULL;
 
-    for (t = 0; t < found->ntrusts; t++) {
-        list = mdm_trust_cas(found->trusts[t], &n);
-        for (i = 0; i < n; i++) {
-            if (strcmp(list[i].fingerprint, ca->fingerprint) == 0) {
-                return true;
-            }
-        }
+    if (place != NULL && *place == NULL) {
+        *place = location->path;
     }
-    return false;
-}
-
-static void warn_of_authority(const mdm_config_t *main,
-                              const mdm_trust_ca_t *ca, const mdm_log_t *log)
-{
-    int64_t now = mdm_wall_us(NULL);
-    char end[64];
-
-    if (ca->not_after_us < now + main->push_cert_warn_us) {
-        mdm_log_msg(log, MDM_LOG_WARNING,
-                    ca->not_after_us < now ? MDM_MSG_DEVICE_CA_EXPIRED
-                                           : MDM_MSG_DEVICE_CA_EXPIRING,
-                    "the device certificate authority %s %s", ca->subject,
-                    mdm_pushcert_describe_end(ca->not_after_us, now, end,
-                                              sizeof(end)));
-    }
-}
-
-/* Remembers the device CAs in use, for whoever watches their ends.  Many sites
- * may read one file. */
-static void note_trust(const mdm_config_t *main, const mdm_trust_t *trust,
-                       const mdm_log_t *log)
-{
-    mdm_found_t *found = main->found;
-    const mdm_trust_ca_t *list;
-    bool news = false;
-    size_t n;
-    size_t i;
-
-    list = mdm_trust_cas(trust, &n);
-    for (i = 0; i < n; i++) {
-        if (!is_noted(found, &list[i])) {
-            warn_of_authority(main, &list[i], log);
-            news = true;
-        }
-    }
-    if (news && found->ntrusts < MDM_TRUSTS_MAX) {
-        found->trusts[found->ntrusts++] = trust;
-    }
-}
-
-mdm_expiry_config_t mdm_config_expiry(const mdm_config_t *main)
-{
-    mdm_expiry_config_t expiry = {.warn_us = main->push_cert_warn_us,
-                                  .file_certs = main->push_certs,
-                                  .nfile_certs = main->npush_certs,
-                                  .trusts = main->found->trusts,
-                                  .ntrusts = main->found->ntrusts,
-                                  .loaded_us = main->loaded_us};
-
-    return expiry;
 }
 
 mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
@@ -322,8 +301,12 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
                                  const mdm_log_t *log, mdm_err_t *err)
 {
     main->found->endpoint = true;
+    note_place(server, location);
     switch (location->role) {
     case MDM_ROLE_OFF:
+        break;
+    case MDM_ROLE_SCEP:
+        *main->seen |= MDM_SEEN_SCEP;
         break;
     case MDM_ROLE_API:
         if (location->path == NULL) {
@@ -338,13 +321,26 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
         break;
     case MDM_ROLE_STATUS:
         break;
+    case MDM_ROLE_ENROLL:
+        return mdm_config_check_enrollment(server, location, log, err);
+    case MDM_ROLE_WELLKNOWN:
+        if (location->discovery == NULL) {
+            return mdm_err_set(
+                err, MDM_ECONFIG, 0,
+                "the wellknown role needs MDMServiceDiscovery "
+                "(mdm_service_discovery): where devices enrol with an "
+                "account");
+        }
+        break;
     case MDM_ROLE_MDM:
     case MDM_ROLE_SERVER:
     case MDM_ROLE_CHECKIN:
-        if (check_identity(server, location, log, err) != MDM_OK) {
+        if (check_identity(main, server, location, log, err) != MDM_OK) {
             return MDM_ECONFIG;
         }
-        note_trust(main, server->device_trust, log);
+        if (server->device_trust != NULL) {
+            mdm_config_note_trust(main, server->device_trust, log);
+        }
         break;
     }
     return MDM_OK;
@@ -372,15 +368,31 @@ bool mdm_config_takes_certificate(const mdm_config_t *location)
     return (location->prove & MDM_PROVE_CERTIFICATE) != 0;
 }
 
+const char *mdm_config_user_variable(const mdm_config_t *location)
+{
+    return location->user_variable;
+}
+
+/* Strangers may come to the ways into management: they are not waited for
+ * longer than what they have to say. */
 uint64_t mdm_config_body_max(const mdm_config_t *location)
 {
-    return location->plist_limits.size;
+    switch (location->role) {
+    case MDM_ROLE_ENROLL:
+    case MDM_ROLE_WELLKNOWN:
+        return MDM_MACHINEINFO_MAX;
+    case MDM_ROLE_SCEP:
+        return MDM_SCEP_BODY_MAX;
+    default:
+        return location->plist_limits.size;
+    }
 }
 
 static const char *role_name(mdm_role_t role)
 {
     static const char *const names[] = {"off", "mdm", "server", "checkin",
-                                        "api", "status"};
+                                        "api", "status", "enroll",
+                                        "wellknown", "scep"};
 
     return names[role];
 }
@@ -436,8 +448,7 @@ bool mdm_config_show(const mdm_config_t *c, mdm_directive_id_t id, char *dst,
         /* Whether it was given at all; its value is a file or a number that
          * needs no inspection from outside. */
         (void)snprintf(dst, cap, "%s",
-                       (c->set & UINT64_C(1) << id) != 0 ? "set" : "default");
-        return (c->set & UINT64_C(1) << id) != 0 ||
-               directives[id].preset != NULL;
+                       c->set[id] ? "set" : "default");
+        return c->set[id] || directives[id].preset != NULL;
     }
 }

@@ -7,6 +7,7 @@
 
 #include "mdm.h"
 #include "mdm_conn.h"
+#include "mdm_cms.h"
 #include "mdm_expiry.h"
 #include "mdm_jwt.h"
 #include "mdm_mem.h"
@@ -15,6 +16,7 @@
 #include "mdm_push.h"
 #include "mdm_seal.h"
 #include "mdm_x509.h"
+#include "mdm_x509_ca.h"
 
 /* What a URL does. */
 typedef enum mdm_role {
@@ -23,8 +25,20 @@ typedef enum mdm_role {
     MDM_ROLE_SERVER,
     MDM_ROLE_CHECKIN,
     MDM_ROLE_API,
-    MDM_ROLE_STATUS
+    MDM_ROLE_STATUS,
+    MDM_ROLE_ENROLL,
+    MDM_ROLE_WELLKNOWN,
+    MDM_ROLE_SCEP
 } mdm_role_t;
+
+/* What the endpoints of a configuration need or bring. */
+typedef enum mdm_seen {
+    MDM_SEEN_SCEP = 1,
+    MDM_SEEN_NO_DEVICE_CA = 2 /* an endpoint for devices without one */
+} mdm_seen_t;
+
+/* What a SCEP server is sent; a few certificates and a request. */
+#define MDM_SCEP_BODY_MAX (64 * 1024)
 
 #define MDM_PUSH_CERTS_MAX 16
 #define MDM_API_TOKENS_MAX 256
@@ -71,6 +85,48 @@ typedef struct mdm_return_to_service {
     bool retry_enrollment;
 } mdm_return_to_service_t;
 
+/* The ways into management that a location of the enroll role serves. */
+typedef enum mdm_flow {
+    MDM_FLOW_DOWNLOAD = 1, /* GET gives the profile */
+    MDM_FLOW_DEVICE = 2,   /* a device introduces itself and gets it (ADE) */
+    MDM_FLOW_OTA = 4,      /* the same in three steps (profile service) */
+    MDM_FLOW_BYOD = 8,     /* with a user's log-in, for his own device */
+    MDM_FLOW_ADDE = 16,    /* the same for one of the organisation */
+    MDM_FLOW_LOGIN = 32    /* where the user logs in */
+} mdm_flow_t;
+
+/* Which system a family of devices has to have before it enrols. */
+typedef struct mdm_minimum_os {
+    const char *family; /* of mdm_machine_family() */
+    mdm_str_t version;
+    mdm_str_t build; /* absent: any */
+} mdm_minimum_os_t;
+
+/* Serial numbers in order. */
+typedef struct mdm_serials {
+    mdm_str_t *all;
+    size_t n;
+} mdm_serials_t;
+
+#define MDM_FAMILIES_MAX 8
+
+/* Where service discovery sends the families named, or all. */
+typedef struct mdm_discovery {
+    struct mdm_discovery *next;
+    const char *version; /* "mdm-byod" or "mdm-adde" */
+    const char *url;     /* or a path of this site */
+    const char *families[MDM_FAMILIES_MAX]; /* the first NULL: all */
+} mdm_discovery_t;
+
+/* Where the devices of one site find what they need: the first location of
+ * each role that has a fixed path; NULL: there is none. */
+typedef struct mdm_site {
+    const char *mdm;
+    const char *server;
+    const char *checkin;
+    const char *scep;
+} mdm_site_t;
+
 /* A push certificate from files whose key is encrypted, while nobody gave a
  * pass phrase. */
 typedef struct mdm_locked_cert {
@@ -92,14 +148,39 @@ typedef struct mdm_found {
     size_t ntrusts;
 } mdm_found_t;
 
+#define MDM_PROFILE_CERTS_MAX 16
+
+/* What enrolment profiles of a virtual host say; absent: made up from the
+ * request and the endpoints. */
+typedef struct mdm_profile_settings {
+    mdm_str_t public_url; /* without a slash at its end */
+    mdm_str_t organization;
+    mdm_str_t name;
+    mdm_str_t identifier;
+    int64_t access_rights;
+    const mdm_signer_t *signer; /* NULL: profiles go out unsigned */
+    mdm_str_t topic;
+    mdm_str_t server_url;
+    mdm_str_t checkin_url;
+    mdm_str_t scep_url;
+    mdm_str_t scep_challenge; /* of an outside SCEP server */
+    bool sign_message;
+    bool check_out;
+    bool user_channels;
+    mdm_str_t certs[MDM_PROFILE_CERTS_MAX]; /* DER */
+    size_t ncerts;
+} mdm_profile_settings_t;
+
 struct mdm_config {
     mdm_scope_t scope;
     mdm_arena_t *arena; /* owns what the fields point to; NULL when merged */
     const char *path;
     const char *root;
-    uint64_t set; /* bit of every directive given in this node or above */
+    bool set[MDM_DIRECTIVE_COUNT]; /* given in this node or above */
     mdm_found_t *found; /* of the main node */
     mdm_found_t found_here;
+    unsigned *seen; /* of the main node, of mdm_seen_t */
+    unsigned seen_flags;
 
     /* location */
     mdm_role_t role;
@@ -112,9 +193,26 @@ struct mdm_config {
     bool migration;
     const mdm_nets_t *trusted_proxies; /* NULL: none */
     const mdm_return_to_service_t *return_to_service; /* NULL: off */
+    unsigned flows;         /* of mdm_flow_t */
+    bool accept_unverified; /* introductions that nobody vouches for */
+    const mdm_minimum_os_t *minimum_os;
+    size_t nminimum_os;
+    const mdm_serials_t *serials;  /* NULL: any device */
+    const char *login_url;         /* or a path of this site; NULL: none */
+    char *user_variable;           /* NULL: the host's user */
+    char *user_domain;             /* behind an account without one */
+    int64_t token_first_us;        /* a token until a device enrols ... */
+    int64_t token_life_us;         /* ... and from then on; 0: for ever */
+    mdm_discovery_t *discovery;
     /* server */
+    mdm_site_t *site; /* of this node; filled by the checks of endpoints */
+    mdm_site_t site_own;
+    mdm_profile_settings_t profile;
+    mdm_signer_t *owned_signer; /* of this node, to be freed with it */
     const mdm_trust_t *device_trust;
     mdm_trust_t *owned_trust; /* of this node, to be freed with it */
+    const mdm_trust_t *origin_trust; /* who makes devices; NULL: unknown */
+    mdm_trust_t *owned_origin;       /* of this node, to be freed with it */
     const mdm_jwt_key_t *token_key; /* NULL: no tokens are given */
     mdm_jwt_key_t *owned_token_key; /* of this node, to be freed with it */
     const char *token_issuer;       /* "iss": the server's UUID */
@@ -149,8 +247,27 @@ struct mdm_config {
     int64_t command_life_us;     /* 0: for ever */
     int64_t result_retention_us; /* 0: for ever */
     const char *dm_url;    /* of declarative management; NULL: off */
+    const char *unlock_url;     /* of Apple's escrow key unlock */
+    const char *unlock_ca_file; /* NULL: the system's authorities */
     mdm_str_t dm_hmac_key; /* absent: nothing is signed */
+    mdm_str_t scep_cert;   /* PEM, as the key */
+    mdm_str_t scep_key;
+    mdm_authority_t *scep_authority; /* of both; NULL: the store's one.  Of
+                                      * this node, freed with it */
+    const char *scep_file;     /* the last one of the two */
+    const char *scep_weakness; /* static; NULL: none */
+    int64_t scep_validity_us;
+    mdm_str_t scep_challenge; /* absent: only one-time challenges */
+    bool scep_legacy;         /* requests with single DES are taken */
 };
+
+/* The header that carries a certificate from a proxy at this (merged)
+ * location; NULL: none.  Borrowed. */
+const char *mdm_config_identity_header(const mdm_config_t *location);
+
+/* "download", ...; NULL: there is no such flow.  Static text. */
+const char *mdm_config_flow_name(mdm_flow_t flow);
+bool mdm_config_has_serial(const mdm_serials_t *serials, mdm_str_t serial);
 
 /* Which certificates' ends are watched: of a main node, all endpoints of which
  * were checked.  Borrowed from it; the store and the log are the caller's. */

@@ -138,6 +138,19 @@ mdm_rc mdm_config_time(const char *arg, int64_t min_us, int64_t max_us,
     return MDM_OK;
 }
 
+mdm_rc mdm_config_bundle(mdm_config_t *c, const char *arg,
+                         const char **path_r, mdm_err_t *err)
+{
+    mdm_str_t text = MDM_STR_NONE;
+    mdm_rc rc = mdm_config_read(c, arg, &text, err);
+
+    if (rc == MDM_OK && mdm_x509_check_bundle(text, err) != MDM_OK) {
+        (void)mdm_err_prefix(err, "%s", arg);
+        rc = MDM_ECONFIG;
+    }
+    return rc == MDM_OK ? mdm_config_path(c, arg, path_r, err) : rc;
+}
+
 mdm_rc mdm_config_time_or_off(const char *arg, int64_t min_us, int64_t max_us,
                               int64_t *value, mdm_err_t *err)
 {

@@ -53,6 +53,19 @@ mdm_rc mdm_config_make_state_dir(const mdm_config_t *main, uid_t user,
  * signature with its certificates, or a certificate, comes close to it. */
 #define HEADER_MIN 8190
 
+/* `header` may be NULL: none is needed. */
+static void check_header(const mdm_host_limits_t *limits, const char *header,
+                         const char *purpose, const mdm_log_t *log)
+{
+    if (header != NULL && limits->header_max < HEADER_MIN) {
+        mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING,
+                    "%s of %llu bytes may refuse the header %s, by which "
+                    "%s here; set it to 8192 or more",
+                    limits->header_name,
+                    (unsigned long long)limits->header_max, header, purpose);
+    }
+}
+
 static void check_sizes(const mdm_config_t *c, const mdm_host_limits_t *limits,
                         const mdm_log_t *log)
 {
@@ -69,13 +82,7 @@ static void check_sizes(const mdm_config_t *c, const mdm_host_limits_t *limits,
                     (unsigned long long)limits->body_max,
                     (unsigned long long)body);
     }
-    if (header != NULL && limits->header_max < HEADER_MIN) {
-        mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING,
-                    "%s of %llu bytes may refuse the header %s, by which "
-                    "devices prove themselves here; set it to 8192 or more",
-                    limits->header_name,
-                    (unsigned long long)limits->header_max, header);
-    }
+    check_header(limits, header, "devices prove themselves", log);
 }
 
 static void check_certificates(const mdm_config_t *c,
@@ -115,5 +122,10 @@ void mdm_config_check_host(const mdm_config_t *location,
         location->role == MDM_ROLE_CHECKIN) {
         check_sizes(location, limits, log);
         check_certificates(location, limits, log);
+    }
+    if (location->role == MDM_ROLE_ENROLL &&
+        (location->flows & MDM_FLOW_DEVICE) != 0) {
+        check_header(limits, "x-apple-aspen-deviceinfo",
+                     "devices introduce themselves", log);
     }
 }

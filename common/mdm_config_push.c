@@ -249,7 +249,6 @@ mdm_rc mdm_config_apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
                              const char *const *argv, mdm_err_t *err)
 {
     const int64_t day = 86400 * MDM_SEC;
-    mdm_str_t text;
     uint64_t n = 0;
     mdm_rc rc = MDM_OK;
 
@@ -265,13 +264,7 @@ mdm_rc mdm_config_apply_push(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_PUSH_CERTIFICATE_PASS_PHRASE:
         return mdm_config_push_phrase(c, argv[0], err);
     case MDM_DIRECTIVE_PUSH_TRUSTED_CERTIFICATE:
-        rc = mdm_config_read(c, argv[0], &text, err);
-        if (rc == MDM_OK && mdm_x509_check_bundle(text, err) != MDM_OK) {
-            (void)mdm_err_prefix(err, "%s", argv[0]);
-            rc = MDM_ECONFIG;
-        }
-        return rc == MDM_OK ? mdm_config_path(c, argv[0], &c->push_ca_file, err)
-                            : rc;
+        return mdm_config_bundle(c, argv[0], &c->push_ca_file, err);
     case MDM_DIRECTIVE_PUSH_EXPIRATION:
         return mdm_config_time(argv[0], 60 * MDM_SEC, 30 * day,
                         &c->push_expiration_us, err);

@@ -68,6 +68,33 @@ static mdm_rc set_declarative(mdm_config_t *c, int argc,
     return rc;
 }
 
+/* ---- escrow key unlock -------------------------------------------------- */
+
+static mdm_rc set_unlock(mdm_config_t *c, int argc, const char *const *argv,
+                         mdm_err_t *err)
+{
+    mdm_str_t ca = argc > 1 ? value_of(argv[1], "ca") : MDM_STR_NONE;
+    mdm_rc rc;
+
+    if (argc > 1 && ca.n == 0) {
+        return mdm_config_bad(err, argv[1], "ca=file");
+    }
+    if (!mdm_str_starts(mdm_str_from(argv[0]), "https://")) {
+        return mdm_config_bad(err, argv[0],
+                              "a URL that begins with https://, as the push "
+                              "certificate is shown there");
+    }
+    rc = mdm_upstream_check_url(mdm_str_from(argv[0]), err);
+    if (rc == MDM_OK && argc > 1) {
+        rc = mdm_config_bundle(c, ca.s, &c->unlock_ca_file, err);
+    }
+    if (rc == MDM_OK) {
+        c->unlock_url = mdm_arena_strdup(c->arena, argv[0]);
+        rc = c->unlock_url != NULL ? MDM_OK : mdm_err_nomem(err);
+    }
+    return rc;
+}
+
 /* ---- tokens ------------------------------------------------------------- */
 
 static bool is_uuid(mdm_str_t text)
@@ -210,6 +237,8 @@ mdm_rc mdm_config_apply_services(mdm_config_t *c, mdm_directive_id_t id,
     switch (id) {
     case MDM_DIRECTIVE_DECLARATIVE_MANAGEMENT:
         return set_declarative(c, argc, argv, err);
+    case MDM_DIRECTIVE_ESCROW_KEY_UNLOCK_URL:
+        return set_unlock(c, argc, argv, err);
     case MDM_DIRECTIVE_TOKEN_SIGNER:
         return set_token_signer(c, argv, err);
     default:

@@ -24,7 +24,10 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
                  {"server", MDM_ROLE_SERVER},
                  {"checkin", MDM_ROLE_CHECKIN},
                  {"api", MDM_ROLE_API},
-                 {"status", MDM_ROLE_STATUS}};
+                 {"status", MDM_ROLE_STATUS},
+                 {"enroll", MDM_ROLE_ENROLL},
+                 {"wellknown", MDM_ROLE_WELLKNOWN},
+                 {"scep", MDM_ROLE_SCEP}};
     size_t i;
 
     for (i = 0; i < MDM_ARRAY_LEN(roles); i++) {
@@ -33,7 +36,8 @@ static mdm_rc set_endpoint(mdm_config_t *c, const char *arg, mdm_err_t *err)
             return MDM_OK;
         }
     }
-    return mdm_config_bad(err, arg, "mdm, server, checkin, api, status or off");
+    return mdm_config_bad(err, arg, "mdm, server, checkin, scep, enroll, "
+                          "wellknown, api, status or off");
 }
 
 static mdm_rc parse_scopes(mdm_str_t list, unsigned *scopes, mdm_err_t *err)
@@ -244,9 +248,42 @@ mdm_rc mdm_config_apply(mdm_config_t *c, mdm_directive_id_t id, int argc,
     case MDM_DIRECTIVE_PLIST_LIMITS:
         return mdm_config_apply_device(c, id, argc, argv, err);
     case MDM_DIRECTIVE_DECLARATIVE_MANAGEMENT:
+    case MDM_DIRECTIVE_ESCROW_KEY_UNLOCK_URL:
     case MDM_DIRECTIVE_TOKEN_SIGNER:
     case MDM_DIRECTIVE_RETURN_TO_SERVICE:
         return mdm_config_apply_services(c, id, argc, argv, err);
+    case MDM_DIRECTIVE_ENROLLMENT_FLOW:
+    case MDM_DIRECTIVE_ENROLLMENT_CA_CERTIFICATE:
+    case MDM_DIRECTIVE_ENROLLMENT_SIGNATURE:
+    case MDM_DIRECTIVE_ENROLLMENT_MINIMUM_OS:
+    case MDM_DIRECTIVE_ENROLLMENT_SERIAL:
+    case MDM_DIRECTIVE_ENROLLMENT_LOGIN:
+    case MDM_DIRECTIVE_ENROLLMENT_USER:
+    case MDM_DIRECTIVE_ENROLLMENT_TOKEN_LIFE:
+    case MDM_DIRECTIVE_SERVICE_DISCOVERY:
+        return mdm_config_apply_enrollment(c, id, argc, argv, err);
+    case MDM_DIRECTIVE_SCEP_CERTIFICATE:
+    case MDM_DIRECTIVE_SCEP_CERTIFICATE_KEY:
+    case MDM_DIRECTIVE_SCEP_VALIDITY:
+    case MDM_DIRECTIVE_SCEP_CHALLENGE:
+    case MDM_DIRECTIVE_SCEP_LEGACY:
+        return mdm_config_apply_scep(c, id, argv, err);
+    case MDM_DIRECTIVE_PUBLIC_URL:
+    case MDM_DIRECTIVE_PROFILE_ORGANIZATION:
+    case MDM_DIRECTIVE_PROFILE_NAME:
+    case MDM_DIRECTIVE_PROFILE_IDENTIFIER:
+    case MDM_DIRECTIVE_PROFILE_ACCESS_RIGHTS:
+    case MDM_DIRECTIVE_PROFILE_SIGNER:
+    case MDM_DIRECTIVE_PROFILE_TOPIC:
+    case MDM_DIRECTIVE_PROFILE_SERVER_URL:
+    case MDM_DIRECTIVE_PROFILE_CHECKIN_URL:
+    case MDM_DIRECTIVE_PROFILE_SCEP_URL:
+    case MDM_DIRECTIVE_PROFILE_SCEP_CHALLENGE:
+    case MDM_DIRECTIVE_PROFILE_SIGN_MESSAGE:
+    case MDM_DIRECTIVE_PROFILE_CHECK_OUT:
+    case MDM_DIRECTIVE_PROFILE_USER_CHANNELS:
+    case MDM_DIRECTIVE_PROFILE_CERTIFICATE:
+        return mdm_config_apply_profile(c, id, argc, argv, err);
     case MDM_DIRECTIVE_API_TOKEN_FILE:
         return set_tokens(c, argv[0], err);
     case MDM_DIRECTIVE_LEASE_TIME:

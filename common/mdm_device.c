@@ -4,8 +4,10 @@
  */
 #include "mdm_device_int.h"
 
+#include "mdm_account.h"
 #include "mdm_auth.h"
 #include "mdm_command.h"
+#include "mdm_enrollment.h"
 #include "mdm_queue.h"
 #include "mdm_str.h"
 
@@ -97,6 +99,7 @@ static mdm_rc turn_away(mdm_device_call_t *call, const mdm_channel_t *channel,
 /* Whatever it says, it is alive. */
 static void note_seen(mdm_device_call_t *call, int64_t eid)
 {
+    call->eid = eid;
     mdm_dispatch_seen(call->server->dispatch, eid, mdm_wall_us(NULL));
 }
 
@@ -371,6 +374,8 @@ mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
     mdm_device_call_t call = {
         .server = server, .request = request, .response = response};
     bool is_checkin = false;
+    bool challenged = false;
+    int64_t token = 0;
     mdm_rc rc;
 
     call.arena = response->arena;
@@ -393,11 +398,21 @@ mdm_rc mdm_device_handle(mdm_server_t *server, const mdm_request_t *request,
     call.speaker.retroactive = request->location->retroactive_binding;
     if (rc == MDM_OK) {
         note_header(server, request);
-        rc = mdm_auth_device(request, call.body, &call.speaker, call.arena,
-                             err);
+        rc = mdm_auth_device(&(mdm_proof_t){request, call.body, server->ca},
+                             &call.speaker, call.arena, err);
     }
     if (rc == MDM_OK) {
-        rc = is_checkin ? checkin(&call, err) : report(&call, err);
+        rc = mdm_enrollment_admit(server, request, response,
+                                  call.speaker.identity.fingerprint, &token,
+                                  &challenged, err);
+    }
+    if (rc != MDM_OK || challenged) {
+        return rc;
+    }
+    rc = is_checkin ? checkin(&call, err) : report(&call, err);
+    if (rc == MDM_OK && token != 0 && call.eid != 0) {
+        rc = mdm_account_bind(server->store, token, call.eid,
+                              request->location->token_life_us, err);
     }
     return rc;
 }

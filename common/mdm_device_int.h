@@ -19,6 +19,7 @@ typedef struct mdm_device_call {
     mdm_arena_t *arena; /* of the response */
     mdm_str_t body;     /* as it came */
     mdm_speaker_t speaker;
+    int64_t eid; /* who sent it; 0: nobody was admitted */
 } mdm_device_call_t;
 
 /* Answers 200 with a dictionary.  Store and memory errors as they are;

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "mdm_thread.h"
+
 void mdm_edge_log(mdm_server_t *server, const mdm_request_t *request,
                   mdm_repeat_t kind, mdm_level_t level, mdm_msg_t id,
                   const mdm_err_t *err)
@@ -48,5 +50,36 @@ void mdm_edge_waited(mdm_server_t *server)
 {
     (void)pthread_mutex_lock(&server->mutex);
     server->waiting--;
+    (void)pthread_mutex_unlock(&server->mutex);
+}
+
+#define ISSUE_WAIT_US (2 * MDM_SEC)
+
+bool mdm_edge_may_issue(mdm_server_t *server)
+{
+    int64_t until = mdm_mono_us(NULL) + ISSUE_WAIT_US;
+    bool may;
+
+    (void)pthread_mutex_lock(&server->mutex);
+    if (server->issuing >= MDM_ISSUING_MAX &&
+        server->queued < MDM_QUEUED_MAX) {
+        server->queued++;
+        while (server->issuing >= MDM_ISSUING_MAX && !server->ending &&
+               mdm_mono_us(NULL) < until) {
+            (void)mdm_cond_wait_until(&server->issued, &server->mutex, until);
+        }
+        server->queued--;
+    }
+    may = !server->ending && server->issuing < MDM_ISSUING_MAX;
+    server->issuing += may ? 1U : 0U;
+    (void)pthread_mutex_unlock(&server->mutex);
+    return may;
+}
+
+void mdm_edge_issued(mdm_server_t *server)
+{
+    (void)pthread_mutex_lock(&server->mutex);
+    server->issuing--;
+    (void)pthread_cond_signal(&server->issued);
     (void)pthread_mutex_unlock(&server->mutex);
 }

@@ -8,9 +8,11 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+#include "mdm_ca.h"
 #include "mdm_config.h"
 #include "mdm_dispatch.h"
 #include "mdm_http.h"
+#include "mdm_pkimsg.h"
 #include "mdm_store.h"
 #include "mdm_upstream.h"
 
@@ -23,6 +25,9 @@ typedef enum mdm_repeat {
     MDM_REPEAT_API,
     MDM_REPEAT_REPORT,
     MDM_REPEAT_UPSTREAM,
+    MDM_REPEAT_ENROLLMENT,
+    MDM_REPEAT_LOGIN,
+    MDM_REPEAT_SCEP,
     MDM_REPEAT_COUNT
 } mdm_repeat_t;
 
@@ -33,11 +38,17 @@ struct mdm_server {
     mdm_store_t *store;
     mdm_dispatch_t *dispatch;
     mdm_upstream_t *upstream; /* NULL: declarative management is off */
+    mdm_ca_t *ca;             /* identities of devices that we issue */
+    mdm_pkimsg_legacy_t *legacy; /* NULL: no request with old ciphers */
+    mdm_upstream_t *unlock;   /* Apple's escrow key unlock */
     pthread_mutex_t mutex; /* guards what follows */
     pthread_cond_t idle;   /* no request is running */
     unsigned running;
     bool ending; /* takes no more requests */
     unsigned waiting; /* requests that wait for an answer of APNs */
+    unsigned issuing; /* requests with RSA keys at work ... */
+    unsigned queued;  /* ... and that wait for those */
+    pthread_cond_t issued;
     mdm_log_limit_t limits[MDM_REPEAT_COUNT];
 };
 
@@ -52,5 +63,14 @@ void mdm_edge_log(mdm_server_t *server, const mdm_request_t *request,
 #define MDM_WAITING_MAX 8
 bool mdm_edge_may_wait(mdm_server_t *server) MDM_USE_RESULT;
 void mdm_edge_waited(mdm_server_t *server);
+
+/* Whoever sends something to a SCEP server makes it compute for a millisecond
+ * or two, before it knows who that is: only so many may at a time, a few more
+ * wait for at most two seconds.  False: come back later; else
+ * mdm_edge_issued() afterwards. */
+#define MDM_ISSUING_MAX 4
+#define MDM_QUEUED_MAX 12
+bool mdm_edge_may_issue(mdm_server_t *server) MDM_USE_RESULT;
+void mdm_edge_issued(mdm_server_t *server);
 
 #endif

@@ -36,6 +36,10 @@ static mdm_rc bind(mdm_tx_t *tx, job_t *job, int64_t device_eid,
     if (rc == MDM_OK && bound.device_eid == 0) {
         rc = mdm_enroll_check_new(tx, identity, err);
     }
+    if (rc == MDM_OK) {
+        rc = mdm_enroll_check_issued(tx, identity, job->msg->channel.device,
+                                     job->msg->serial_number, err);
+    }
     if (rc != MDM_OK) {
         return rc;
     }

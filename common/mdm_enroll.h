@@ -29,7 +29,7 @@
 #define MDM_ENROLL_H
 
 #include "mdm_checkin.h"
-#include "mdm_store.h"
+#include "mdm_store_issue.h"
 #include "mdm_x509.h"
 
 /* Who sent a message: a device certificate that chains to a device CA. */
@@ -44,6 +44,14 @@ typedef struct mdm_speaker {
  * MDM_EDENIED; store errors. */
 mdm_rc mdm_enroll_check_new(mdm_tx_t *tx, const mdm_identity_t *identity,
                             mdm_err_t *err) MDM_USE_RESULT;
+
+/* May a certificate speak for this device?  One that we have issued may not
+ * when it is revoked, or was issued for another device: another id, or
+ * another serial number than the one that the device says it has.
+ * MDM_EDENIED; store errors. */
+mdm_rc mdm_enroll_check_issued(mdm_tx_t *tx, const mdm_identity_t *identity,
+                               mdm_str_t device_id, mdm_str_t serial_number,
+                               mdm_err_t *err) MDM_USE_RESULT;
 
 /* Looks the channel up and admits the sender, inside a transaction.  The
  * first use of a certificate may change its binding: in a plain read

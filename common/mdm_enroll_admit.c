@@ -30,10 +30,38 @@ static mdm_rc authorize(const mdm_poll_t *poll, mdm_err_t *err)
                            "the certificate is a former one of this "
                            "enrolment");
     }
+    if (poll->revoked) {
+        return mdm_err_set(err, MDM_EDENIED, 0, "the certificate is revoked");
+    }
     if (poll->blocked) {
         return mdm_err_set(err, MDM_EBLOCKED, 0, "the device is blocked");
     }
     return MDM_OK;
+}
+
+mdm_rc mdm_enroll_check_issued(mdm_tx_t *tx, const mdm_identity_t *identity,
+                               mdm_str_t device_id, mdm_str_t serial_number,
+                               mdm_err_t *err)
+{
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_issued_t issued = {.number = 0};
+    mdm_rc rc;
+
+    rc = arena != NULL ? mdm_store_issued_get(tx, identity->fingerprint,
+                                              arena, &issued, err)
+                       : mdm_err_nomem(err);
+    if (rc == MDM_OK && issued.revoked_at != 0) {
+        rc = mdm_err_set(err, MDM_EDENIED, 0, "the certificate is revoked");
+    } else if (rc == MDM_OK &&
+               ((issued.device_id.s != NULL &&
+                 !mdm_str_eq(issued.device_id, device_id)) ||
+                (issued.serial_number.s != NULL &&
+                 !mdm_str_eq(issued.serial_number, serial_number)))) {
+        rc = mdm_err_set(err, MDM_EDENIED, 0,
+                         "the certificate was issued for another device");
+    }
+    mdm_arena_free(&arena);
+    return rc;
 }
 
 mdm_rc mdm_enroll_check_new(mdm_tx_t *tx, const mdm_identity_t *identity,
@@ -73,6 +101,25 @@ static mdm_rc is_first_use(mdm_tx_t *tx, const mdm_poll_t *poll,
     return rc;
 }
 
+/* The same for a device that is known, whose serial number is on record. */
+static mdm_rc check_found(mdm_tx_t *tx, const mdm_identity_t *identity,
+                          mdm_str_t device_id, mdm_err_t *err)
+{
+    mdm_arena_t *arena = mdm_arena_new(false);
+    mdm_enrollment_t row;
+    mdm_rc rc;
+
+    rc = arena != NULL
+             ? mdm_store_enrollment_get(tx, device_id, arena, &row, err)
+             : mdm_err_nomem(err);
+    if (rc == MDM_OK) {
+        rc = mdm_enroll_check_issued(tx, identity, device_id,
+                                     row.serial_number, err);
+    }
+    mdm_arena_free(&arena);
+    return rc;
+}
+
 /* Of a renewal the certificate before becomes history; a first one is kept. */
 static mdm_rc first_use(mdm_tx_t *tx, const mdm_look_up_t *what,
                         mdm_poll_t *poll, mdm_err_t *err)
@@ -91,6 +138,9 @@ static mdm_rc first_use(mdm_tx_t *tx, const mdm_look_up_t *what,
                                          MDM_RENEWAL_SEEN, err);
     }
     rc = mdm_enroll_check_new(tx, identity, err);
+    if (rc == MDM_OK) {
+        rc = check_found(tx, identity, what->channel->device, err);
+    }
     if (rc == MDM_OK) {
         rc = mdm_store_identity_bind(tx, &add, what->now_us, err);
     }

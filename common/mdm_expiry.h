@@ -16,6 +16,7 @@
 #include "mdm_log.h"
 #include "mdm_store.h"
 #include "mdm_x509.h"
+#include "mdm_x509_ca.h"
 
 /* How near its end a certificate is: 0 more than 60 days, then a step at 60,
  * 30, 14, 7, 3, 1 and 0 days, the last of which is MDM_EXPIRY_OVER. */
@@ -30,6 +31,7 @@ typedef struct mdm_expiry_config {
     /* Push certificates from files, of which the parent has warned. */
     const mdm_keypair_t *const *file_certs;
     size_t nfile_certs;
+    const mdm_authority_t *issuer; /* of the SCEP server; NULL: the store's */
     const mdm_trust_t *const *trusts; /* device CAs */
     size_t ntrusts;
     int64_t loaded_us; /* when the parent read it: the stamp of one start */
@@ -69,11 +71,9 @@ typedef struct mdm_ends {
 /* Adds one, unless it is there: two sites may name one file.  Of more than
  * MDM_ENDS_MAX those are kept that end first. */
 void mdm_ends_add(mdm_ends_t *ends, const mdm_end_t *end);
-/* What the configuration knows, without the store. */
-void mdm_ends_known(const mdm_expiry_config_t *config, mdm_ends_t *ends_r);
 /* All that there are, in a transaction or a plain read.  Push certificates are
- * those in use, which the store knows: a file may have been refused.  Store
- * errors. */
+ * those in use, which the store knows: a file may have been refused.  With
+ * `tx` NULL, what the configuration knows.  MDM_ENOMEM, store errors. */
 mdm_rc mdm_ends_read(mdm_tx_t *tx, const mdm_expiry_config_t *config,
                      mdm_arena_t *arena, mdm_ends_t *ends_r, mdm_err_t *err)
     MDM_USE_RESULT;

@@ -9,8 +9,11 @@
 
 #include <string.h>
 
+#include "mdm_ca.h"
 #include "mdm_pushcert.h"
+#include "mdm_store_issue.h"
 #include "mdm_str.h"
+#include "mdm_time.h"
 
 /* There is one push certificate of a topic, but many authorities may have one
  * name. */
@@ -94,8 +97,43 @@ static mdm_rc add_stored(mdm_tx_t *tx, const mdm_expiry_config_t *config,
     return rc;
 }
 
-static void add_authorities(const mdm_expiry_config_t *config,
-                            mdm_ends_t *ends)
+static mdm_rc add_authority(mdm_ends_t *ends, mdm_end_t end, mdm_str_t der,
+                            mdm_arena_t *arena, mdm_err_t *err)
+{
+    char *subject = mdm_arena_alloc(arena, MDM_TRUST_SUBJECT_SIZE);
+
+    if (subject == NULL) {
+        return mdm_err_nomem(err);
+    }
+    mdm_x509_subject(der, subject);
+    end.kind = MDM_END_DEVICE_CA;
+    end.name = mdm_str_from(subject);
+    mdm_ends_add(ends, &end);
+    return MDM_OK;
+}
+
+/* Those that the built-in SCEP server made itself. */
+static mdm_rc add_made(mdm_tx_t *tx, mdm_arena_t *arena, mdm_ends_t *ends,
+                       mdm_err_t *err)
+{
+    mdm_authority_row_t rows[MDM_CA_MAX];
+    const mdm_authority_row_t *r;
+    size_t n = 0;
+    mdm_rc rc = mdm_store_authority_list(tx, false, mdm_wall_us(NULL), arena,
+                                         rows, MDM_CA_MAX, &n, err);
+
+    for (r = rows; rc == MDM_OK && r < rows + n; r++) {
+        rc = add_authority(ends,
+                           (mdm_end_t){.fingerprint = r->fingerprint,
+                                       .not_after_us = r->not_after_us},
+                           r->certificate, arena, err);
+    }
+    return rc;
+}
+
+static mdm_rc add_authorities(const mdm_expiry_config_t *config,
+                              mdm_arena_t *arena, mdm_ends_t *ends,
+                              mdm_err_t *err)
 {
     const mdm_trust_ca_t *list;
     size_t n;
@@ -114,13 +152,16 @@ static void add_authorities(const mdm_expiry_config_t *config,
                                       .from_file = true});
         }
     }
-}
-
-void mdm_ends_known(const mdm_expiry_config_t *config, mdm_ends_t *ends_r)
-{
-    memset(ends_r, 0, sizeof(*ends_r));
-    add_files(config, ends_r);
-    add_authorities(config, ends_r);
+    return config->issuer != NULL
+               ? add_authority(
+                     ends,
+                     (mdm_end_t){.fingerprint = mdm_authority_fingerprint(
+                                     config->issuer),
+                                 .not_after_us = mdm_authority_not_after(
+                                     config->issuer),
+                                 .from_file = true},
+                     mdm_authority_cert(config->issuer), arena, err)
+               : MDM_OK;
 }
 
 mdm_rc mdm_ends_read(mdm_tx_t *tx, const mdm_expiry_config_t *config,
@@ -129,9 +170,15 @@ mdm_rc mdm_ends_read(mdm_tx_t *tx, const mdm_expiry_config_t *config,
     mdm_rc rc;
 
     memset(ends_r, 0, sizeof(*ends_r));
-    rc = add_stored(tx, config, arena, ends_r, err);
-    if (rc == MDM_OK) {
-        add_authorities(config, ends_r);
+    if (tx != NULL) {
+        rc = add_stored(tx, config, arena, ends_r, err);
+    } else {
+        add_files(config, ends_r);
+        rc = MDM_OK;
     }
-    return rc;
+    /* Before the store's: one may be in both. */
+    if (rc == MDM_OK) {
+        rc = add_authorities(config, arena, ends_r, err);
+    }
+    return rc == MDM_OK && tx != NULL ? add_made(tx, arena, ends_r, err) : rc;
 }

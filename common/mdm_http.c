@@ -7,10 +7,12 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include <jansson.h>
 
+#include "mdm_config.h"
 #include "mdm_str.h"
 
 #define RETRY_AFTER "30"
@@ -102,6 +104,52 @@ static mdm_str_t error_json(mdm_arena_t *arena, const char *text)
     return out;
 }
 
+/* The document as JSON in the arena; absent: memory is out. */
+static mdm_str_t document_json(mdm_arena_t *arena,
+                               const mdm_http_document_t *document)
+{
+    json_t *json = json_pack(
+        "{s:s, s:s, s:s*}", "code", document->code, "description",
+        document->description, "message", document->message);
+    json_t *details = json_object();
+    mdm_str_t out = MDM_STR_NONE;
+    json_free_t free_json;
+    char *dump;
+    size_t i;
+
+    json_get_alloc_funcs(NULL, &free_json);
+    for (i = 0; i < MDM_HTTP_DETAILS_MAX && document->details[i].name != NULL;
+         i++) {
+        (void)json_object_set_new(
+            details, document->details[i].name,
+            json_stringn(document->details[i].value.s,
+                         document->details[i].value.n));
+    }
+    if (i > 0) {
+        (void)json_object_set(json, "details", details);
+    }
+    dump = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    if (dump != NULL && !mdm_arena_str(arena, mdm_str_from(dump), &out)) {
+        out = MDM_STR_NONE;
+    }
+    free_json(dump);
+    json_decref(details);
+    json_decref(json);
+    return out;
+}
+
+mdm_rc mdm_http_document(mdm_response_t *response,
+                         const mdm_http_document_t *document, mdm_err_t *err)
+{
+    mdm_str_t body = document_json(response->arena, document);
+
+    if (body.s == NULL) {
+        return mdm_err_nomem(err);
+    }
+    mdm_http_reply(response, 403, "application/json", body);
+    return MDM_OK;
+}
+
 void mdm_http_error(mdm_response_t *response, mdm_audience_t audience,
                     const mdm_err_t *err)
 {
@@ -119,6 +167,33 @@ void mdm_http_error(mdm_response_t *response, mdm_audience_t audience,
     line = mdm_arena_printf(response->arena, "%s\n", text);
     mdm_http_reply(response, status, "text/plain; charset=UTF-8",
                    line != NULL ? mdm_str_from(line) : MDM_STR("error\n"));
+}
+
+/* The host with the port that the client named; the host judged the first
+ * half of it already. */
+static mdm_str_t authority_of(const mdm_request_t *request)
+{
+    mdm_str_t rest = mdm_str_trim(request->authority);
+    mdm_str_t host = request->host;
+    uint64_t port;
+
+    if (rest.n > host.n + 1 &&
+        strncasecmp(rest.s, host.s, host.n) == 0 && rest.s[host.n] == ':' &&
+        mdm_parse_u64((mdm_str_t){rest.s + host.n + 1, rest.n - host.n - 1},
+                      UINT16_MAX, &port)) {
+        return rest;
+    }
+    return host;
+}
+
+const char *mdm_http_url(const mdm_request_t *request, const char *url,
+                         mdm_arena_t *arena)
+{
+    mdm_str_t authority = authority_of(request);
+
+    return url[0] != '/' ? url
+                         : mdm_arena_printf(arena, "https://%.*s%s",
+                                            MDM_STR_ARG(authority), url);
 }
 
 mdm_rc mdm_http_expect(const mdm_request_t *request, mdm_err_t *err)
@@ -166,6 +241,33 @@ mdm_rc mdm_http_body(const mdm_request_t *request, uint64_t max,
     }
     *body_r = (mdm_str_t){data, (size_t)size};
     return MDM_OK;
+}
+
+mdm_str_t *mdm_request_header(mdm_request_t *request, size_t number,
+                              const char **name_r)
+{
+    const struct {
+        const char *name;
+        mdm_str_t *value;
+    } wanted[] = {
+        {"Host", &request->authority},
+        {"Expect", &request->expect},
+        {"Content-Type", &request->content_type},
+        {"Content-Encoding", &request->content_encoding},
+        {"Accept", &request->accept},
+        {"Authorization", &request->authorization},
+        {"X-Key-Passphrase", &request->key_passphrase},
+        {"Mdm-Signature", &request->signature},
+        {"x-apple-aspen-deviceinfo", &request->device_info},
+        {mdm_config_identity_header(request->location),
+         &request->identity_header},
+    };
+
+    if (number >= MDM_ARRAY_LEN(wanted) || wanted[number].name == NULL) {
+        return NULL;
+    }
+    *name_r = wanted[number].name;
+    return wanted[number].value;
 }
 
 mdm_str_t mdm_request_target(const char *uri)

@@ -31,6 +31,30 @@ void mdm_http_header(mdm_response_t *response, const char *name,
 void mdm_http_error(mdm_response_t *response, mdm_audience_t audience,
                     const mdm_err_t *err);
 
+/* What a device is told that may not go on: it looks at the code, and may
+ * show the message to its user. */
+#define MDM_HTTP_DETAILS_MAX 4
+typedef struct mdm_http_document {
+    const char *code;
+    const char *description; /* for logs of the device */
+    const char *message;     /* NULL: none */
+    struct {
+        const char *name; /* NULL: no more */
+        mdm_str_t value;  /* UTF-8 */
+    } details[MDM_HTTP_DETAILS_MAX];
+} mdm_http_document_t;
+
+/* 403 with the document as JSON.  MDM_ENOMEM. */
+mdm_rc mdm_http_document(mdm_response_t *response,
+                         const mdm_http_document_t *document, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+/* A URL that devices can use: as configured, or for a path of this site with
+ * the host that the request named; in the arena or borrowed.  NULL: memory is
+ * out. */
+const char *mdm_http_url(const mdm_request_t *request, const char *url,
+                         mdm_arena_t *arena);
+
 /* Nothing but "100-continue" can be expected of us, which the host sees to.
  * nginx passes other words over; httpd refuses them before we see them.
  * MDM_EEXPECT. */

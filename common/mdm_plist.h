@@ -90,20 +90,25 @@ mdm_rc mdm_plist_scan(mdm_str_t xml, const mdm_plist_limits_t *limits,
 mdm_rc mdm_plist_to_json(mdm_str_t xml, const mdm_plist_limits_t *limits,
                          mdm_buf_t *json, mdm_err_t *err) MDM_USE_RESULT;
 
-/* One key and its value in a dictionary to be written. */
+/* One value to be written, and its key where it stands in a dictionary. */
 typedef struct mdm_plist_put {
-    const char *key;       /* ASCII without markup */
-    mdm_plist_type_t type; /* STRING, DATA, BOOL or DICT; ABSENT: left out */
-    mdm_str_t value;       /* STRING: printable ASCII, newlines; DATA: bytes */
-    bool flag;
-    const struct mdm_plist_put *items; /* of a DICT */
+    const char *key;       /* UTF-8; not used in an array */
+    mdm_plist_type_t type; /* ABSENT: left out */
+    mdm_str_t value; /* STRING: UTF-8 of characters that XML can carry; DATA:
+                        bytes; INTEGER, REAL, DATE: text in the form of a
+                        property list, written as it is */
+    bool flag;       /* BOOL */
+    int64_t number;  /* INTEGER without a value */
+    const struct mdm_plist_put *items; /* DICT, ARRAY */
     size_t n;
 } mdm_plist_put_t;
+
+#define MDM_PLIST_PUT_DEPTH_MAX 32
 
 /* Appends a property list with this dictionary as its root.  Only the buffer
  * holds the values afterwards, so with mdm_buf_init_secret() they are wiped.
  * MDM_ENOMEM, MDM_ETOOBIG (the buffer's maximum); MDM_EINVAL: another
- * character in a string, nested too deep. */
+ * character in a key or string, nested too deep. */
 mdm_rc mdm_plist_write(const mdm_plist_put_t *items, size_t n, mdm_buf_t *xml,
                        mdm_err_t *err) MDM_USE_RESULT;
 

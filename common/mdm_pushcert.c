@@ -211,3 +211,54 @@ mdm_rc mdm_pushcert_import(mdm_store_t *store, const mdm_keypair_t *pair,
     *stored_r = rc == MDM_OK && !job.same;
     return rc;
 }
+
+/* ---- a certificate without its key -------------------------------------- */
+
+typedef struct key_job {
+    mdm_str_t topic;
+    mdm_arena_t *arena;
+    mdm_pushcert_row_t row;
+} key_job_t;
+
+static mdm_rc read_row(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    key_job_t *job = arg;
+
+    return mdm_store_pushcert_get(tx, job->topic, job->arena, &job->row, err);
+}
+
+mdm_rc mdm_pushcert_read(mdm_store_t *store, mdm_str_t body,
+                         mdm_str_t passphrase, mdm_arena_t *arena,
+                         mdm_keypair_t *pair_r, mdm_err_t *err)
+{
+    mdm_str_t parts[2] = {body, MDM_STR_NONE};
+    key_job_t job = {.arena = arena};
+    mdm_err_t fault;
+    mdm_rc rc = mdm_keypair_read(parts, 1, passphrase, arena, pair_r, err);
+
+    if (rc != MDM_EINVAL || !pair_r->lacks_key) {
+        return rc;
+    }
+    job.topic = pair_r->topic;
+    rc = mdm_store_read(store, read_row, &job, &fault);
+    if (rc == MDM_ENOTFOUND || rc == MDM_EINTERNAL) {
+        return MDM_EINVAL; /* none, or none that opens: the key is missing */
+    }
+    if (rc != MDM_OK) {
+        *err = fault;
+        return rc;
+    }
+    /* The stored one once more is no renewal: whoever hands it in takes it
+     * for the whole, and is told that it is a half. */
+    if (pair_r->not_before_us <= job.row.not_before_us) {
+        return MDM_EINVAL;
+    }
+    parts[1] = job.row.key_pem;
+    rc = mdm_keypair_read(parts, 2, passphrase, arena, pair_r, err);
+    return rc != MDM_EINVAL
+               ? rc
+               : mdm_err_set(err, MDM_EINVAL, 0,
+                             "there is no private key in it, and the one that "
+                             "is stored for this topic does not belong to "
+                             "this certificate; give the key, too");
+}

@@ -35,6 +35,14 @@ mdm_rc mdm_pushcert_import(mdm_store_t *store, const mdm_keypair_t *pair,
                            const mdm_pushcert_import_t *how, bool *stored_r,
                            mdm_err_t *err) MDM_USE_RESULT;
 
+/* mdm_keypair_read() of one body; a certificate alone whose topic has a stored
+ * key that belongs to it is taken with that one, if it is younger than the
+ * stored certificate: it was renewed, and the key was kept.  The codes of
+ * both, and of the store. */
+mdm_rc mdm_pushcert_read(mdm_store_t *store, mdm_str_t body,
+                         mdm_str_t passphrase, mdm_arena_t *arena,
+                         mdm_keypair_t *pair_r, mdm_err_t *err) MDM_USE_RESULT;
+
 /* "expires in 12 days", "expired 3 days ago" ... into dst. */
 const char *mdm_pushcert_describe_end(int64_t not_after_us, int64_t now_us,
                                       char *dst, size_t cap);

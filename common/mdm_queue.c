@@ -217,6 +217,10 @@ const char *mdm_target_fault_text(mdm_target_fault_t fault)
     case MDM_TARGET_NO_TOKEN:
         return "push data missing for id: no valid device token, the device "
                "gets it with its next TokenUpdate";
+    case MDM_TARGET_REFUSED:
+        return "the command is not for this enrolment";
+    case MDM_TARGET_NO_UNLOCK_TOKEN:
+        return "the device has escrowed no unlock token";
     case MDM_TARGET_FAILED:
         return "the store failed, try again";
     }
@@ -246,6 +250,11 @@ static mdm_rc queue_one(mdm_tx_t *tx, batch_t *b, const mdm_target_t *target,
         rc = mdm_store_command_add(tx, b->enqueue->uuid,
                                    b->enqueue->request_type, b->enqueue->body,
                                    b->now_us, &b->cid, err);
+        if (rc == MDM_OK && b->enqueue->built != NULL &&
+            b->enqueue->built->unlock_token_at > 0) {
+            rc = mdm_store_command_unlocks(
+                tx, b->cid, b->enqueue->built->unlock_token_at, err);
+        }
     }
     add.cid = b->cid;
     add.priority = b->enqueue->priority;
@@ -268,6 +277,37 @@ static int64_t due_time(const batch_t *b)
                : b->now_us;
 }
 
+/* Is it a command for this target?  The verdict tells. */
+static mdm_rc judge(mdm_tx_t *tx, const batch_t *b, mdm_target_result_t *t,
+                    mdm_err_t *err)
+{
+    const mdm_enqueue_t *e = b->enqueue;
+    mdm_catalog_target_t target = {0};
+    mdm_target_device_t device;
+    mdm_rc rc;
+
+    rc = mdm_store_target_device(tx, t->eid, b->arena, &device, err);
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    t->verdict = mdm_arena_alloc(e->arena, sizeof(*t->verdict));
+    if (t->verdict == NULL) {
+        return mdm_err_nomem(err);
+    }
+    target.channel = device.channel;
+    target.product_name = device.product_name;
+    target.model_name = device.model_name;
+    target.os_version = device.os_version;
+    rc = mdm_catalog_judge(e->built, &target, e->arena, t->verdict, err);
+    if (rc == MDM_OK && t->verdict->refused != NULL) {
+        t->command = MDM_TARGET_REFUSED;
+    } else if (rc == MDM_OK && e->built->unlock_token_at > 0 &&
+               !device.has_unlock_token) {
+        t->command = MDM_TARGET_NO_UNLOCK_TOKEN;
+    }
+    return rc;
+}
+
 static mdm_rc one_target(mdm_tx_t *tx, batch_t *b, mdm_target_result_t *t,
                          mdm_err_t *err)
 {
@@ -284,10 +324,12 @@ static mdm_rc one_target(mdm_tx_t *tx, batch_t *b, mdm_target_result_t *t,
         t->command = MDM_TARGET_UNKNOWN;
     } else if (target.state == MDM_ENROLLMENT_DISABLED) {
         t->command = MDM_TARGET_DISABLED;
+    } else if (b->enqueue != NULL && b->enqueue->built != NULL) {
+        rc = judge(tx, b, t, err);
     }
     t->push = t->command;
-    if (t->command != MDM_TARGET_OK) {
-        return MDM_OK;
+    if (rc != MDM_OK || t->command != MDM_TARGET_OK) {
+        return rc;
     }
     if (b->enqueue != NULL) {
         rc = queue_one(tx, b, &target, err);

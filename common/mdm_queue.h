@@ -13,6 +13,7 @@
 #ifndef MDM_QUEUE_H
 #define MDM_QUEUE_H
 
+#include "mdm_catalog.h"
 #include "mdm_command.h"
 #include "mdm_enroll.h"
 #include "mdm_store.h"
@@ -41,6 +42,8 @@ typedef enum mdm_target_fault {
     MDM_TARGET_UNKNOWN,  /* no such enrolment */
     MDM_TARGET_DISABLED, /* it has checked out */
     MDM_TARGET_NO_TOKEN, /* no TokenUpdate yet, or the token is dead */
+    MDM_TARGET_REFUSED,  /* the command cannot go there, see `verdict` */
+    MDM_TARGET_NO_UNLOCK_TOKEN, /* it has escrowed none */
     MDM_TARGET_FAILED    /* the store failed */
 } mdm_target_fault_t;
 
@@ -51,6 +54,7 @@ typedef struct mdm_target_result {
     bool pushed;
     int64_t eid; /* 0: unknown */
     mdm_push_ticket_t ticket; /* of the push, when it is marked */
+    mdm_catalog_verdict_t *verdict; /* NULL: was not looked at */
 } mdm_target_result_t;
 
 /* For people and API clients; "" for MDM_TARGET_OK. */
@@ -64,6 +68,10 @@ typedef struct mdm_enqueue {
     int priority;
     int64_t not_before_us;
     int64_t expires_us;
+    /* A command made by the catalogue is checked against each target; NULL:
+     * goes anywhere. */
+    const mdm_catalog_built_t *built;
+    mdm_arena_t *arena; /* of the verdicts */
 } mdm_enqueue_t;
 
 /* Queues one command for every target, in transactions of a thousand; the

@@ -11,8 +11,11 @@
 
 #include "mdm_api.h"
 #include "mdm_device.h"
+#include "mdm_enrollment.h"
+#include "mdm_scep.h"
 #include "mdm_status.h"
 #include "mdm_thread.h"
+#include "mdm_wellknown.h"
 
 /* Both are less than the 60 seconds that nginx's timer gives a request. */
 #define UPSTREAM_CONNECT_US (5 * MDM_SEC)
@@ -35,7 +38,9 @@ mdm_rc mdm_server_new(const mdm_config_t *main, const mdm_host_t *host,
     server->config = main;
     server->host = host;
     (void)pthread_mutex_init(&server->mutex, NULL);
-    return mdm_cond_init(&server->idle, err);
+    return mdm_cond_init(&server->idle, err) == MDM_OK
+               ? mdm_cond_init(&server->issued, err)
+               : MDM_EINTERNAL;
 }
 
 static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
@@ -71,6 +76,20 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
     return mdm_dispatch_start(&config, &s->dispatch, err);
 }
 
+static mdm_rc start_unlock(mdm_server_t *s, mdm_err_t *err)
+{
+    mdm_upstream_config_t config = {
+        .url = s->config->unlock_url,
+        .ca_file = s->config->unlock_ca_file,
+        .connect_us = UPSTREAM_CONNECT_US,
+        .total_us = UPSTREAM_TOTAL_US,
+        .stopping = s->host->stopping,
+        .stopping_ctx = s->host->ctx,
+    };
+
+    return mdm_upstream_new(&config, &s->unlock, err);
+}
+
 static mdm_rc start_upstream(mdm_server_t *s, mdm_err_t *err)
 {
     mdm_upstream_config_t config = {
@@ -84,6 +103,26 @@ static mdm_rc start_upstream(mdm_server_t *s, mdm_err_t *err)
 
     return config.url != NULL ? mdm_upstream_new(&config, &s->upstream, err)
                               : MDM_OK;
+}
+
+static mdm_rc start_ca(mdm_server_t *s, mdm_err_t *err)
+{
+    const mdm_config_t *c = s->config;
+    mdm_rc rc = mdm_ca_new(s->store, c->scep_authority, &s->host->log, &s->ca,
+                           err);
+
+    return rc == MDM_OK && c->scep_legacy
+               ? mdm_pkimsg_legacy_new(&s->legacy, err)
+               : rc;
+}
+
+static void free_parts(mdm_server_t *s)
+{
+    mdm_upstream_free(&s->upstream);
+    mdm_upstream_free(&s->unlock);
+    mdm_ca_free(&s->ca);
+    mdm_pkimsg_legacy_free(&s->legacy);
+    mdm_store_free(&s->store);
 }
 
 mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err)
@@ -106,11 +145,16 @@ mdm_rc mdm_server_start(mdm_server_t *server, mdm_err_t *err)
         rc = start_upstream(server, err); /* before there is a thread */
     }
     if (rc == MDM_OK) {
+        rc = start_ca(server, err);
+    }
+    if (rc == MDM_OK) {
+        rc = start_unlock(server, err);
+    }
+    if (rc == MDM_OK) {
         rc = start_dispatch(server, err);
     }
     if (rc != MDM_OK) {
-        mdm_upstream_free(&server->upstream);
-        mdm_store_free(&server->store);
+        free_parts(server);
         return rc;
     }
     server->started_by = getpid();
@@ -139,6 +183,7 @@ static bool wait_for_requests(mdm_server_t *server, int64_t until_us)
 
     (void)pthread_mutex_lock(&server->mutex);
     server->ending = true;
+    (void)pthread_cond_broadcast(&server->issued);
     while (server->running > 0 && mdm_mono_us(NULL) < until_us) {
         (void)mdm_cond_wait_until(&server->idle, &server->mutex, until_us);
     }
@@ -156,6 +201,7 @@ void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
     }
     mdm_dispatch_retire(server->dispatch);
     mdm_upstream_stop(server->upstream);
+    mdm_upstream_stop(server->unlock);
     if (!wait_for_requests(server, until)) {
         /* The process ends under them: they keep store and dispatcher, but
          * no thread of ours outlives the host's memory.  What they do not
@@ -164,8 +210,7 @@ void mdm_server_stop(mdm_server_t *server, int64_t grace_us)
         return;
     }
     mdm_dispatch_stop(&server->dispatch, until - mdm_mono_us(NULL));
-    mdm_upstream_free(&server->upstream);
-    mdm_store_free(&server->store);
+    free_parts(server);
     server->started_by = 0;
 }
 
@@ -197,6 +242,7 @@ void mdm_server_free(mdm_server_t **server)
             *server = NULL; /* requests are running: left to the process */
             return;
         }
+        (void)pthread_cond_destroy(&(*server)->issued);
         (void)pthread_cond_destroy(&(*server)->idle);
         (void)pthread_mutex_destroy(&(*server)->mutex);
         free(*server);
@@ -239,7 +285,20 @@ static void handle(mdm_server_t *server, const mdm_request_t *request,
         return;
     }
     mdm_err_clear(&err);
-    rc = mdm_device_handle(server, request, response, &err);
+    switch (request->location->role) {
+    case MDM_ROLE_ENROLL:
+        rc = mdm_enrollment_handle(server, request, response, &err);
+        break;
+    case MDM_ROLE_WELLKNOWN:
+        rc = mdm_wellknown_handle(request, response, &err);
+        break;
+    case MDM_ROLE_SCEP:
+        rc = mdm_scep_handle(server, request, response, &err);
+        break;
+    default:
+        rc = mdm_device_handle(server, request, response, &err);
+        break;
+    }
     if (rc != MDM_OK) {
         err.rc = rc;
         device_fault(server, request, response, &err);

@@ -46,7 +46,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " i.is_current, " PUSH_PENDING ","
         " (SELECT qid FROM queue WHERE eid = e.eid AND " DELIVERABLE
         "  ORDER BY priority DESC, qid LIMIT 1), e.topic, i.renewal,"
-        " d.blocked_at FROM enrollment e"
+        " d.blocked_at, EXISTS (SELECT 1 FROM issued WHERE fingerprint = ?3"
+        " AND revoked_at > 0) FROM enrollment e"
         " JOIN enrollment d ON d.eid = e.device_eid"
         " LEFT JOIN identity i ON i.fingerprint = ?3"
         " LEFT JOIN push p ON p.eid = e.eid WHERE e.id = ?1",
@@ -167,8 +168,14 @@ static const char *const statements[MDM_SQL_COUNT] = {
         " VALUES (?1, ?2, ?3, ?4) RETURNING cid",
     [MDM_SQL_COMMAND_GET] = "SELECT cid, request_type, created_at"
                             " FROM command WHERE uuid = ?1",
+    [MDM_SQL_COMMAND_UNLOCKS] =
+        "UPDATE command SET unlock_token_at = ?2 WHERE cid = ?1",
     [MDM_SQL_TARGET] =
         "SELECT eid, state, token_state, topic FROM enrollment WHERE id = ?1",
+    [MDM_SQL_TARGET_DEVICE] =
+        "SELECT e.type, d.product_name, d.model_name, d.os_version,"
+        " d.unlock_token_s IS NOT NULL FROM enrollment e"
+        " JOIN enrollment d ON d.eid = e.device_eid WHERE e.eid = ?1",
     [MDM_SQL_QUEUE_ADD] =
         "INSERT INTO queue (eid, cid, state, priority, not_before, expires,"
         " queued_at, sent_at, sent_count, not_now_count, finished_at,"
@@ -177,12 +184,12 @@ static const char *const statements[MDM_SQL_COUNT] = {
         "SELECT q.qid, q.state, q.cid FROM command c"
         " JOIN queue q ON q.cid = c.cid AND q.eid = ?1 WHERE c.uuid = ?2",
     [MDM_SQL_QUEUE_NEXT] =
-        "SELECT q.qid, c.uuid, c.body_s, c.cid FROM queue q"
+        "SELECT q.qid, c.uuid, c.body_s, c.unlock_token_at FROM queue q"
         " JOIN command c ON c.cid = q.cid WHERE q.qid ="
         " (SELECT qid FROM queue WHERE eid = ?1 AND " DELIVERABLE
         "  ORDER BY priority DESC, qid LIMIT 1)",
     [MDM_SQL_QUEUE_NEXT_SKIP] =
-        "SELECT q.qid, c.uuid, c.body_s, c.cid FROM queue q"
+        "SELECT q.qid, c.uuid, c.body_s, c.unlock_token_at FROM queue q"
         " JOIN command c ON c.cid = q.cid WHERE q.qid ="
         " (SELECT qid FROM queue WHERE eid = ?1 AND " DELIVERABLE
         "  AND state <> 2 ORDER BY priority DESC, qid LIMIT 1)",
@@ -426,6 +433,117 @@ static const char *const statements[MDM_SQL_COUNT] = {
         "INSERT INTO notice (subject, step, told_at) VALUES (?1, ?2, ?3)"
         " ON CONFLICT (subject) DO UPDATE SET step = excluded.step,"
         " told_at = excluded.told_at",
+    [MDM_SQL_CHALLENGE_ADD] =
+        "INSERT INTO challenge (hash, purpose, device_id, serial_number,"
+        " common_name, created_at, expires_at)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [MDM_SQL_CHALLENGE_GET] =
+        "SELECT purpose, device_id, serial_number, common_name, expires_at"
+        " FROM challenge WHERE hash = ?1",
+    [MDM_SQL_CHALLENGE_DROP] = "DELETE FROM challenge WHERE hash = ?1",
+    [MDM_SQL_CHALLENGE_PRUNE] =
+        "DELETE FROM challenge WHERE hash IN (SELECT hash FROM challenge"
+        " WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
+    [MDM_SQL_AUTHORITY_ADD] =
+        "INSERT INTO authority (fingerprint, state, certificate, key_s,"
+        " not_after, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+        " ON CONFLICT DO NOTHING",
+    /* A former one counts as long as somebody has an identity of it. */
+    [MDM_SQL_AUTHORITY_LIST] =
+        "SELECT fingerprint, state, certificate, key_s, not_after,"
+        " created_at, used FROM (SELECT a.*, EXISTS (SELECT 1 FROM issued i"
+        " WHERE i.authority = a.fingerprint AND i.not_after > ?1) AS used"
+        " FROM authority a) x WHERE state < 2 OR (used AND not_after > ?1)"
+        " ORDER BY CASE state WHEN 1 THEN 0 WHEN 0 THEN 1 ELSE 2 END,"
+        " created_at DESC LIMIT ?2",
+    [MDM_SQL_AUTHORITY_IN_STATE] =
+        "SELECT fingerprint FROM authority WHERE state = ?1",
+    [MDM_SQL_AUTHORITY_MOVE] =
+        "UPDATE authority SET state = ?2 WHERE state = ?1",
+    [MDM_SQL_ISSUED_ADD] =
+        "INSERT INTO issued (serial, fingerprint, request, proof, asked,"
+        " authority, subject, device_id, serial_number, certificate,"
+        " issued_at, not_after)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+#define ISSUED_ROWS                                                           \
+    "SELECT i.number, i.serial, i.fingerprint, i.request, i.asked,"           \
+    " i.authority, i.subject, i.device_id, i.serial_number, i.certificate,"   \
+    " i.issued_at, i.not_after, i.revoked_at, e.id, b.is_current,"            \
+    " e.blocked_at, i.proof FROM issued i"                                    \
+    " LEFT JOIN identity b ON b.fingerprint = i.fingerprint"                  \
+    " LEFT JOIN enrollment e ON e.eid = b.device_eid"
+    [MDM_SQL_ISSUED_GET] = ISSUED_ROWS " WHERE i.fingerprint = ?1",
+    [MDM_SQL_ISSUED_OF] =
+        ISSUED_ROWS " WHERE i.request = ?1 ORDER BY i.number DESC LIMIT 1",
+    [MDM_SQL_ISSUED_SERIAL] = ISSUED_ROWS " WHERE i.serial = ?1",
+    [MDM_SQL_ISSUED_LIST] =
+        ISSUED_ROWS " WHERE i.number > ?1 ORDER BY i.number LIMIT ?2",
+    [MDM_SQL_ISSUED_REVOKE] =
+        "UPDATE issued SET revoked_at = ?2"
+        " WHERE number = ?1 AND revoked_at = 0",
+    [MDM_SQL_ISSUED_PRUNE] =
+        "DELETE FROM issued WHERE number IN (SELECT number FROM issued"
+        " WHERE not_after < ?1 ORDER BY not_after LIMIT ?2)",
+#define TOKEN_COLUMNS                                                         \
+    "t.tid, t.kind, t.account, t.device_eid, t.created_at, t.expires_at,"     \
+    " t.used_at, t.revoked_at, e.id FROM account_token t"                     \
+    " LEFT JOIN enrollment e ON e.eid = t.device_eid"
+    [MDM_SQL_ACCOUNT_TOKEN_ADD] =
+        "INSERT INTO account_token (hash, kind, account, created_at,"
+        " expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+    [MDM_SQL_ACCOUNT_TOKEN_GET] =
+        "SELECT " TOKEN_COLUMNS " WHERE t.hash = ?1",
+    [MDM_SQL_ACCOUNT_TOKEN_OF_DEVICE] =
+        "SELECT " TOKEN_COLUMNS " WHERE t.device_eid = ?1"
+        " AND t.device_eid > 0 ORDER BY t.tid DESC LIMIT 1",
+    [MDM_SQL_ACCOUNT_TOKEN_SUCCEED] =
+        "DELETE FROM account_token WHERE device_eid ="
+        " (SELECT device_eid FROM enrollment WHERE eid = ?1)"
+        " AND device_eid > 0 AND tid <> ?2",
+    [MDM_SQL_ACCOUNT_TOKEN_BIND] =
+        "UPDATE account_token SET device_eid ="
+        " (SELECT device_eid FROM enrollment WHERE eid = ?2),"
+        " expires_at = ?3, used_at = ?4 WHERE tid = ?1 AND device_eid = 0",
+    [MDM_SQL_ACCOUNT_TOKEN_DROP] = "DELETE FROM account_token WHERE tid = ?1",
+    [MDM_SQL_ACCOUNT_TOKEN_REVOKE] =
+        "UPDATE account_token SET revoked_at = ?2 WHERE tid = ?1"
+        " AND kind = 1 AND revoked_at = 0",
+    [MDM_SQL_ACCOUNT_TOKEN_REVOKE_ACCOUNT] =
+        "UPDATE account_token SET revoked_at = ?2 WHERE account = ?1"
+        " AND kind = 1 AND revoked_at = 0",
+    [MDM_SQL_ACCOUNT_TOKEN_LIST] =
+        "SELECT " TOKEN_COLUMNS " WHERE t.kind = 1 AND t.tid > ?1"
+        " ORDER BY t.tid LIMIT ?2",
+    [MDM_SQL_ACCOUNT_TOKEN_LIST_ONE] =
+        "SELECT " TOKEN_COLUMNS " WHERE t.account = ?1 AND t.tid > ?2"
+        " AND t.kind = 1 ORDER BY t.tid LIMIT ?3",
+    [MDM_SQL_ACCOUNT_TOKEN_PRUNE] =
+        "DELETE FROM account_token WHERE device_eid = 0"
+        " AND expires_at < ?1",
+    [MDM_SQL_INTRODUCTION_PUT] =
+        "INSERT INTO introduction (name, verified, flow, answer, account,"
+        " serial, udid, product, os_version, build, language, peer,"
+        " first_at, last_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+        " ?10, ?11, ?12, ?13, ?14) ON CONFLICT (name) DO UPDATE SET"
+        " verified = excluded.verified, flow = excluded.flow,"
+        " answer = excluded.answer, account = excluded.account,"
+        " serial = excluded.serial, udid = excluded.udid,"
+        " product = excluded.product, os_version = excluded.os_version,"
+        " build = excluded.build, language = excluded.language,"
+        " peer = excluded.peer, last_at = excluded.last_at,"
+        " count = introduction.count + 1",
+    [MDM_SQL_INTRODUCTION_PRUNE] =
+        "DELETE FROM introduction WHERE last_at < ?1",
+    /* Of what nobody vouched for only the latest: anybody can say that. */
+    [MDM_SQL_INTRODUCTION_CROWD] =
+        "DELETE FROM introduction WHERE verified = 0 AND last_at <"
+        " (SELECT last_at FROM introduction WHERE verified = 0"
+        " AND last_at > 0 ORDER BY last_at DESC LIMIT 1 OFFSET ?1)",
+    [MDM_SQL_INTRODUCTION_LIST] =
+        "SELECT number, verified, first_at, last_at, count, name, flow,"
+        " answer, account, serial, udid, product, os_version, build,"
+        " language, peer FROM introduction WHERE number > ?1"
+        " ORDER BY number LIMIT ?2",
 /* Absent values are looked at, too: a step must not run through a large table
  * in search of the next one.  RENEW compares the head of the old value, which
  * is unlike every other's (mdm_seal.h): what changed meanwhile stays.  Rows

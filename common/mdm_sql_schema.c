@@ -107,7 +107,62 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
     "CREATE INDEX event_created ON event(created_at);"
     "CREATE TABLE notice ("
     " subject TEXT PRIMARY KEY, step BIGINT NOT NULL,"
-    " told_at BIGINT NOT NULL);",
+    " told_at BIGINT NOT NULL);"
+    /* challenge: the right to one certificate, by the SHA-256 of its text.
+     * authority: 0 next, 1 current, 2 former.  issued: what authorities,
+     * these or one from files, have signed; request: SHA-256 of who asked
+     * and in which transaction; proof: of that and the challenge. */
+    "CREATE TABLE challenge ("
+    " hash BLOB PRIMARY KEY, purpose INTEGER NOT NULL, device_id TEXT,"
+    " serial_number TEXT, common_name TEXT, created_at BIGINT NOT NULL,"
+    " expires_at BIGINT NOT NULL);"
+    "CREATE INDEX challenge_expires ON challenge(expires_at);"
+    "CREATE TABLE authority ("
+    " fingerprint TEXT PRIMARY KEY, state INTEGER NOT NULL,"
+    " certificate BLOB NOT NULL, key_s BLOB NOT NULL,"
+    " not_after BIGINT NOT NULL, created_at BIGINT NOT NULL);"
+    "CREATE UNIQUE INDEX authority_one ON authority(state) WHERE state < 2;"
+    "CREATE INDEX authority_state ON authority(state);"
+    "CREATE TABLE issued ("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT, serial BLOB NOT NULL UNIQUE,"
+    " fingerprint BLOB NOT NULL UNIQUE, request BLOB NOT NULL,"
+    " proof BLOB NOT NULL, asked BLOB NOT NULL, authority TEXT NOT NULL,"
+    " subject TEXT NOT NULL,"
+    " device_id TEXT, serial_number TEXT, certificate BLOB NOT NULL,"
+    " issued_at BIGINT NOT NULL, not_after BIGINT NOT NULL,"
+    " revoked_at BIGINT NOT NULL DEFAULT 0);"
+    "CREATE INDEX issued_request ON issued(request, number);"
+    "CREATE INDEX issued_authority ON issued(authority, not_after);"
+    "CREATE INDEX issued_end ON issued(not_after);"
+    /* What comes before an enrolment.  account_token: a log-in (kind 1) or
+     * the right to go on over the air (2), by its SHA-256; device_eid: which
+     * device was enrolled with it.  introduction: what a device said of
+     * itself, verified or not. */
+    "CREATE TABLE account_token ("
+    " tid INTEGER PRIMARY KEY AUTOINCREMENT, hash BLOB NOT NULL UNIQUE,"
+    " kind INTEGER NOT NULL, account TEXT NOT NULL,"
+    " device_eid BIGINT NOT NULL DEFAULT 0, created_at BIGINT NOT NULL,"
+    " expires_at BIGINT NOT NULL, used_at BIGINT NOT NULL DEFAULT 0,"
+    " revoked_at BIGINT NOT NULL DEFAULT 0);"
+    "CREATE INDEX account_token_kind ON account_token(kind, tid);"
+    "CREATE INDEX account_token_account ON account_token(account, tid);"
+    "CREATE INDEX account_token_device ON account_token(device_eid, tid)"
+    " WHERE device_eid > 0;"
+    "CREATE INDEX account_token_unused ON account_token(expires_at)"
+    " WHERE device_eid = 0;"
+    "CREATE TABLE introduction ("
+    " number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE,"
+    " verified INTEGER NOT NULL, flow TEXT NOT NULL, answer TEXT NOT NULL,"
+    " account TEXT, serial TEXT, udid TEXT, product TEXT, os_version TEXT,"
+    " build TEXT, language TEXT, peer TEXT, first_at BIGINT NOT NULL,"
+    " last_at BIGINT NOT NULL, count BIGINT NOT NULL DEFAULT 1);"
+    "CREATE INDEX introduction_last ON introduction(last_at);"
+    "CREATE INDEX introduction_claims ON introduction(last_at)"
+    " WHERE verified = 0;"
+    /* unlock_token_at: the byte of the opened body before which each
+     * device's own unlock token goes, 0 nowhere. */
+    "ALTER TABLE command"
+    " ADD COLUMN unlock_token_at BIGINT NOT NULL DEFAULT 0;",
 };
 
 static mdm_rc found_version(mdm_tx_t *tx, int *version_r, mdm_err_t *err)

@@ -64,8 +64,11 @@ mdm_rc mdm_status_read(mdm_server_t *server, mdm_arena_t *arena,
     job.status->warn_us = config.warn_us;
     rc = mdm_store_read(server->store, read_store, &job, err);
     job.status->store_up = rc == MDM_OK;
-    if (rc != MDM_OK) {
-        mdm_ends_known(&config, &job.status->ends);
+    if (rc != MDM_OK &&
+        mdm_ends_read(NULL, &config, arena, &job.status->ends, err) !=
+            MDM_OK) {
+        *status_r = NULL;
+        return MDM_ENOMEM;
     }
     return rc;
 }

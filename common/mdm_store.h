@@ -101,6 +101,7 @@ typedef struct mdm_poll {
     bool bound_elsewhere;
     mdm_renewal_t renewal; /* of the certificate, when it is bound */
     bool blocked;          /* the device: an operator shut it out */
+    bool revoked;          /* the certificate, which we have issued */
     bool push_due;
     bool has_command; /* something deliverable waits */
 } mdm_poll_t;
@@ -327,6 +328,11 @@ mdm_rc mdm_store_command_add(mdm_tx_t *tx, mdm_str_t uuid,
                              mdm_str_t request_type, mdm_str_t body,
                              int64_t now_us, int64_t *cid_r, mdm_err_t *err);
 
+/* The body takes each device's own escrowed unlock token, in base64, before
+ * this byte when it is delivered. */
+mdm_rc mdm_store_command_unlocks(mdm_tx_t *tx, int64_t cid, size_t at,
+                                 mdm_err_t *err);
+
 typedef struct mdm_command_row {
     int64_t cid;
     mdm_str_t request_type;
@@ -348,6 +354,18 @@ typedef struct mdm_target {
 mdm_rc mdm_store_target(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
                         mdm_target_t *target_r, mdm_err_t *err);
 
+/* What the device of an enrolment is; texts in the arena. */
+typedef struct mdm_target_device {
+    mdm_channel_type_t channel; /* of the enrolment itself */
+    mdm_str_t product_name;
+    mdm_str_t model_name;
+    mdm_str_t os_version;
+    bool has_unlock_token;
+} mdm_target_device_t;
+
+mdm_rc mdm_store_target_device(mdm_tx_t *tx, int64_t eid, mdm_arena_t *arena,
+                               mdm_target_device_t *device_r, mdm_err_t *err);
+
 typedef struct mdm_queue_add {
     int64_t eid;
     int64_t cid;
@@ -364,7 +382,8 @@ mdm_rc mdm_store_queue_find(mdm_tx_t *tx, int64_t eid, mdm_str_t uuid,
                             mdm_err_t *err);
 /* The command to deliver next, its body in the arena; *found_r false: none.
  * `skip_not_now`: passes over those the device put off.  Notes the delivery.
- * One whose body is damaged is cancelled and told of. */
+ * One whose body is damaged, or that needs an unlock token which is no longer
+ * there, is cancelled and told of.  `arena` should wipe. */
 mdm_rc mdm_store_queue_take(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
                             int64_t now_us, mdm_arena_t *arena,
                             mdm_str_t *body_r, bool *found_r, mdm_err_t *err);

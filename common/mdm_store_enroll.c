@@ -46,6 +46,7 @@ mdm_rc mdm_store_poll(mdm_tx_t *tx, mdm_str_t id,
             poll_r->current ? (mdm_renewal_t)mdm_query_int(&q, 9)
                             : MDM_RENEWAL_NONE;
         poll_r->blocked = mdm_query_int(&q, 10) != 0;
+        poll_r->revoked = mdm_query_int(&q, 11) != 0;
     }
     mdm_query_end(&q);
     return rc;

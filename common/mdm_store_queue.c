@@ -76,6 +76,13 @@ mdm_rc mdm_store_command_add(mdm_tx_t *tx, mdm_str_t uuid,
     return rc;
 }
 
+mdm_rc mdm_store_command_unlocks(mdm_tx_t *tx, int64_t cid, size_t at,
+                                 mdm_err_t *err)
+{
+    return mdm_sql_run(tx, MDM_SQL_COMMAND_UNLOCKS, NULL, err, "ii", cid,
+                       (int64_t)at);
+}
+
 mdm_rc mdm_store_command_get(mdm_tx_t *tx, mdm_str_t uuid, mdm_arena_t *arena,
                              mdm_command_row_t *row_r, mdm_err_t *err)
 {
@@ -123,6 +130,29 @@ mdm_rc mdm_store_target(mdm_tx_t *tx, mdm_str_t id, mdm_arena_t *arena,
     return rc;
 }
 
+mdm_rc mdm_store_target_device(mdm_tx_t *tx, int64_t eid, mdm_arena_t *arena,
+                               mdm_target_device_t *d, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    memset(d, 0, sizeof(*d));
+    mdm_query_begin(&q, tx, MDM_SQL_TARGET_DEVICE, err, "i", eid);
+    rc = mdm_query_row(&q, &row);
+    if (rc == MDM_OK && row) {
+        d->channel = (mdm_channel_type_t)mdm_query_int(&q, 0);
+        d->has_unlock_token = mdm_query_int(&q, 4) != 0;
+        if (!mdm_arena_str(arena, mdm_query_str(&q, 1), &d->product_name) ||
+            !mdm_arena_str(arena, mdm_query_str(&q, 2), &d->model_name) ||
+            !mdm_arena_str(arena, mdm_query_str(&q, 3), &d->os_version)) {
+            rc = mdm_err_nomem(err);
+        }
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
 mdm_rc mdm_store_queue_add(mdm_tx_t *tx, const mdm_queue_add_t *add,
                            int64_t now_us, mdm_err_t *err)
 {
@@ -156,6 +186,7 @@ typedef struct waiting {
     int64_t qid;
     char *where;
     mdm_str_t sealed;
+    size_t unlock_token_at; /* 0: needs none */
 } waiting_t;
 
 static mdm_rc find_next(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
@@ -172,6 +203,7 @@ static mdm_rc find_next(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
     rc = mdm_query_row(&q, found_r);
     if (rc == MDM_OK && *found_r) {
         next->qid = mdm_query_int(&q, 0);
+        next->unlock_token_at = (size_t)mdm_query_int(&q, 3);
         rc = command_where(mdm_query_str(&q, 1), arena, &next->where, err);
         if (rc == MDM_OK &&
             !mdm_arena_str(arena, mdm_query_str(&q, 2), &next->sealed)) {
@@ -180,6 +212,38 @@ static mdm_rc find_next(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
     }
     mdm_query_end(&q);
     return rc;
+}
+
+/* Puts the device's unlock token into its place.  It stands in no other
+ * memory than the arena.  MDM_EINTERNAL: there is none any more. */
+static mdm_rc expand(mdm_tx_t *tx, int64_t eid, size_t at, mdm_arena_t *arena,
+                     mdm_str_t *body, mdm_err_t *err)
+{
+    mdm_str_t token;
+    char *whole;
+    size_t n;
+    mdm_rc rc;
+
+    rc = mdm_store_secret_get(tx, eid, MDM_SECRET_UNLOCK_TOKEN, arena, &token,
+                              err);
+    if (rc == MDM_OK && (token.s == NULL || at > body->n)) {
+        rc = mdm_err_set(err, MDM_EINTERNAL, 0,
+                         "a command needs the unlock token of its device, "
+                         "which is no longer stored");
+    }
+    if (rc != MDM_OK) {
+        return rc;
+    }
+    n = MDM_BASE64_SIZE(token.n) - 1;
+    whole = mdm_arena_alloc(arena, body->n + n + 1);
+    if (whole == NULL) {
+        return mdm_err_nomem(err);
+    }
+    memcpy(whole, body->s, at);
+    mdm_base64_encode(token.s, token.n, whole + at);
+    memcpy(whole + at + n, body->s + at, body->n - at);
+    *body = (mdm_str_t){whole, body->n + n};
+    return MDM_OK;
 }
 
 mdm_rc mdm_store_queue_take(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
@@ -197,6 +261,9 @@ mdm_rc mdm_store_queue_take(mdm_tx_t *tx, int64_t eid, bool skip_not_now,
         }
         rc = mdm_seal_open(mdm_store_seal(tx->store), next.where, next.sealed,
                            arena, body_r, err);
+        if (rc == MDM_OK && next.unlock_token_at > 0) {
+            rc = expand(tx, eid, next.unlock_token_at, arena, body_r, err);
+        }
         if (rc == MDM_OK) {
             return mdm_sql_run(tx, MDM_SQL_QUEUE_SENT, NULL, err, "ii",
                                next.qid, now_us);

@@ -70,6 +70,52 @@ bool mdm_str_is_solid(mdm_str_t a)
     return true;
 }
 
+size_t mdm_str_character(mdm_str_t text)
+{
+    const unsigned char *p = (const unsigned char *)text.s;
+    uint32_t c = p[0];
+    size_t n = c < 0x80 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+    size_t i;
+
+    if (n == 1) {
+        return (c >= ' ' && c != 0x7f) || c == '\n' || c == '\t' || c == '\r'
+                   ? 1
+                   : 0;
+    }
+    if (c < 0xc2 || c > 0xf4 || n > text.n) {
+        return 0;
+    }
+    c &= 0x7fU >> n;
+    for (i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80) {
+            return 0;
+        }
+        c = c << 6 | (p[i] & 0x3fU);
+    }
+    if (c < 0x80 || (n == 3 && c < 0x800) || (n == 4 && c < 0x10000) ||
+        (c >= 0xd800 && c < 0xe000) || (c & 0xfffe) == 0xfffe ||
+        c > 0x10ffff) {
+        return 0;
+    }
+    return n;
+}
+
+bool mdm_str_is_text(mdm_str_t a)
+{
+    const unsigned char *p;
+    size_t n;
+
+    for (; a.n > 0; a.s += n, a.n -= n) {
+        p = (const unsigned char *)a.s;
+        n = mdm_str_character(a);
+        if (n == 0 || p[0] == '\t' || p[0] == '\r' ||
+            (p[0] == 0xc2 && p[1] < 0xa0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 mdm_str_t mdm_str_trim(mdm_str_t a)
 {
     while (a.n > 0 && is_blank(a.s[0])) {

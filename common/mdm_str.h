@@ -16,6 +16,12 @@ bool mdm_str_starts(mdm_str_t a, const char *prefix);
 mdm_str_t mdm_str_from(const char *text); /* NULL: absent */
 /* Only printable ASCII, and no blank among it. */
 bool mdm_str_is_solid(mdm_str_t a);
+/* Length of the character at the head of a text that is not empty; 0: none
+ * that can stand in XML, or no UTF-8. */
+size_t mdm_str_character(mdm_str_t text);
+/* UTF-8 that can stand in XML and shows no control characters but
+ * newlines. */
+bool mdm_str_is_text(mdm_str_t a);
 /* Without blanks and tabs at both ends. */
 mdm_str_t mdm_str_trim(mdm_str_t a);
 /* Cuts *rest at the first `sep`: returns what is before it, leaves what is

@@ -51,6 +51,8 @@ struct mdm_upstream {
 /* What came back, as far as it has come. */
 typedef struct answer {
     mdm_buf_t body;
+    long status;
+    char type[128];       /* media type; empty: none, or too long */
     size_t header_bytes;
     bool in_body;
     bool encoded;         /* by a Content-Encoding that nobody asked for */
@@ -377,25 +379,56 @@ static CURLcode set_fixed(CURL *easy, const mdm_upstream_config_t *c)
     return rc;
 }
 
-static CURLcode set_call(CURL *easy, const char *url,
-                         struct curl_slist *headers, mdm_str_t data,
+/* One request, ready to be sent. */
+typedef struct request {
+    const char *url;
+    struct curl_slist *headers;
+    mdm_str_t data;     /* empty: GET */
+    const char *method; /* where there is data */
+    const mdm_upstream_form_t *form; /* NULL: without a certificate */
+} request_t;
+
+/* A connection under this certificate serves this call alone. */
+static CURLcode set_identity(CURL *easy, const mdm_upstream_form_t *form)
+{
+    struct curl_blob cert = {(void *)(uintptr_t)form->cert_pem.s,
+                             form->cert_pem.n, CURL_BLOB_NOCOPY};
+    struct curl_blob key = {(void *)(uintptr_t)form->key_pem.s,
+                            form->key_pem.n, CURL_BLOB_NOCOPY};
+    CURLcode rc;
+
+    rc = curl_easy_setopt(easy, CURLOPT_SSLCERT_BLOB, &cert);
+    if (rc == CURLE_OK) {
+        rc = curl_easy_setopt(easy, CURLOPT_SSLKEY_BLOB, &key);
+    }
+    (void)curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 1L);
+    (void)curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L);
+    (void)curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L);
+    return rc;
+}
+
+static CURLcode set_call(CURL *easy, const request_t *request,
                          answer_t *answer)
 {
     CURLcode rc;
 
-    rc = curl_easy_setopt(easy, CURLOPT_URL, url);
+    rc = curl_easy_setopt(easy, CURLOPT_URL, request->url);
     if (rc == CURLE_OK) {
-        rc = curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
+        rc = curl_easy_setopt(easy, CURLOPT_HTTPHEADER, request->headers);
     }
-    if (rc == CURLE_OK && data.n > 0) {
+    if (rc == CURLE_OK && request->data.n > 0) {
         rc = curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
-                              (curl_off_t)data.n);
+                              (curl_off_t)request->data.n);
         if (rc == CURLE_OK) { /* borrowed */
-            rc = curl_easy_setopt(easy, CURLOPT_POSTFIELDS, data.s);
+            rc = curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->data.s);
         }
         if (rc == CURLE_OK) {
-            rc = curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, "PUT");
+            rc = curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST,
+                                  request->method);
         }
+    }
+    if (rc == CURLE_OK && request->form != NULL) {
+        rc = set_identity(easy, request->form);
     }
     (void)curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header);
     (void)curl_easy_setopt(easy, CURLOPT_HEADERDATA, answer);
@@ -499,9 +532,11 @@ static bool is_signed(const mdm_upstream_t *u, const answer_t *answer)
 /* A complete answer: is it one that may reach the device?  A 404 passes as it
  * is, as servers make it in places that know no key; but not with a signature
  * that is wrong. */
-static mdm_rc judge(const mdm_upstream_t *u, long status,
-                    const answer_t *answer, mdm_err_t *err)
+static mdm_rc judge(const mdm_upstream_t *u, const answer_t *answer,
+                    mdm_err_t *err)
 {
+    long status = answer->status;
+
     if (status != 200 && status != 404) {
         return mdm_err_set(err, MDM_EUNAVAIL, 0, "it answered %ld", status);
     }
@@ -523,13 +558,12 @@ static mdm_rc judge(const mdm_upstream_t *u, long status,
 }
 
 /* In a place that is ours; the URL and the headers are ready. */
-static mdm_rc ask(mdm_upstream_t *u, place_t *place, const char *url,
-                  struct curl_slist *headers, mdm_str_t data,
-                  answer_t *answer, mdm_err_t *err)
+static mdm_rc ask(mdm_upstream_t *u, place_t *place,
+                  const request_t *request, answer_t *answer, mdm_err_t *err)
 {
     char detail[CURL_ERROR_SIZE] = "";
+    const char *type = NULL;
     CURLcode result;
-    long status = 0;
 
     if (place->multi == NULL) {
         place->multi = curl_multi_init();
@@ -542,17 +576,39 @@ static mdm_rc ask(mdm_upstream_t *u, place_t *place, const char *url,
     }
     result = set_fixed(place->easy, &u->config);
     if (result == CURLE_OK) {
-        result = set_call(place->easy, url, headers, data, answer);
+        result = set_call(place->easy, request, answer);
     }
     if (result == CURLE_OK) {
         (void)curl_easy_setopt(place->easy, CURLOPT_ERRORBUFFER, detail);
         result = transfer(u, place);
-        (void)curl_easy_getinfo(place->easy, CURLINFO_RESPONSE_CODE, &status);
+        (void)curl_easy_getinfo(place->easy, CURLINFO_RESPONSE_CODE,
+                                &answer->status);
+        (void)curl_easy_getinfo(place->easy, CURLINFO_CONTENT_TYPE, &type);
+        if (type != NULL && strlen(type) < sizeof(answer->type)) {
+            memcpy(answer->type, type, strlen(type));
+        }
     }
     /* Forgets all that points into this call, keeps connections. */
     curl_easy_reset(place->easy);
-    return result == CURLE_OK ? judge(u, status, answer, err)
+    return result == CURLE_OK ? MDM_OK
                               : transfer_fault(u, result, answer, detail, err);
+}
+
+/* In the next free place. */
+static mdm_rc ask_somewhere(mdm_upstream_t *u, const request_t *request,
+                            answer_t *answer, mdm_err_t *err)
+{
+    place_t *place = take_place(u);
+    mdm_rc rc;
+
+    if (place == NULL) {
+        return mdm_err_set(err, MDM_EBUSY, 0,
+                           "all %d calls to the outside server are taken",
+                           CALLS);
+    }
+    rc = ask(u, place, request, answer, err);
+    give_back(u, place);
+    return rc;
 }
 
 static const char *join(mdm_upstream_t *u, const char *path,
@@ -570,12 +626,10 @@ mdm_rc mdm_upstream_call(mdm_upstream_t *u, const mdm_upstream_message_t *m,
                          mdm_arena_t *arena, mdm_str_t *body_r,
                          mdm_err_t *err)
 {
-    struct curl_slist *headers = NULL;
+    request_t request = {.data = m->data, .method = "PUT"};
     const char *path = NULL;
     answer_t answer;
     char shown[128];
-    const char *url;
-    place_t *place;
     mdm_rc rc;
 
     *body_r = MDM_STR_NONE;
@@ -585,21 +639,17 @@ mdm_rc mdm_upstream_call(mdm_upstream_t *u, const mdm_upstream_message_t *m,
     }
     memset(&answer, 0, sizeof(answer));
     mdm_buf_init_secret(&answer.body, MDM_UPSTREAM_BODY_MAX);
-    url = join(u, path, arena);
-    rc = url != NULL ? make_headers(u, m, arena, &headers, err)
-                     : mdm_err_nomem(err);
+    request.url = join(u, path, arena);
+    rc = request.url != NULL
+             ? make_headers(u, m, arena, &request.headers, err)
+             : mdm_err_nomem(err);
     if (rc != MDM_OK) {
         goto leave;
     }
-    place = take_place(u);
-    if (place == NULL) {
-        rc = mdm_err_set(err, MDM_EBUSY, 0,
-                         "all %d calls to the outside server are taken",
-                         CALLS);
-        goto leave;
+    rc = ask_somewhere(u, &request, &answer, err);
+    if (rc == MDM_OK) {
+        rc = judge(u, &answer, err);
     }
-    rc = ask(u, place, url, headers, m->data, &answer, err);
-    give_back(u, place);
     if (rc == MDM_OK && !mdm_arena_str(arena, mdm_buf_str(&answer.body),
                                        body_r)) {
         rc = mdm_err_nomem(err);
@@ -610,7 +660,53 @@ mdm_rc mdm_upstream_call(mdm_upstream_t *u, const mdm_upstream_message_t *m,
                                                sizeof(shown)));
     }
 leave:
-    curl_slist_free_all(headers);
+    curl_slist_free_all(request.headers);
+    mdm_buf_clear(&answer.body);
+    return rc;
+}
+
+/* ---- forms -------------------------------------------------------------- */
+
+mdm_rc mdm_upstream_post(mdm_upstream_t *u, const mdm_upstream_form_t *form,
+                         mdm_arena_t *arena, mdm_upstream_answer_t *answer_r,
+                         mdm_err_t *err)
+{
+    request_t request = {.data = form->body, .method = "POST", .form = form};
+    answer_t answer;
+    mdm_rc rc = MDM_OK;
+
+    memset(answer_r, 0, sizeof(*answer_r));
+    memset(&answer, 0, sizeof(answer));
+    mdm_buf_init_secret(&answer.body, MDM_UPSTREAM_BODY_MAX);
+    request.url = mdm_arena_printf(arena, "%s?%.*s", u->config.url,
+                                   MDM_STR_ARG(form->query));
+    add_header(&request.headers, "Content-Type",
+               "application/x-www-form-urlencoded", arena, &rc);
+    add_header(&request.headers, "Expect", "", arena, &rc);
+    if (rc != MDM_OK || request.url == NULL) {
+        rc = mdm_err_nomem(err);
+        goto leave;
+    }
+    rc = ask_somewhere(u, &request, &answer, err);
+    if (rc == MDM_OK && (answer.status < 200 || answer.encoded)) {
+        rc = mdm_err_set(err, MDM_EUNAVAIL, 0,
+                         "it answered in a way that cannot be passed on "
+                         "(%ld)",
+                         answer.status);
+    }
+    if (rc == MDM_OK) {
+        answer_r->status = (int)answer.status;
+        answer_r->content_type = mdm_arena_strdup(arena, answer.type);
+        if (answer_r->content_type == NULL ||
+            !mdm_arena_str(arena, mdm_buf_str(&answer.body),
+                           &answer_r->body)) {
+            rc = mdm_err_nomem(err);
+        } else if (answer.type[0] == '\0') {
+            answer_r->content_type = NULL;
+        }
+    }
+leave:
+    curl_slist_free_all(request.headers);
     mdm_buf_clear(&answer.body);
     return rc;
 }

@@ -1,6 +1,7 @@
 /*
- * mdm_upstream.h - declarative management made by an outside server: each
+ * mdm_upstream.h - calls to outside servers.  Declarative management: each
  * message of a device becomes one HTTP request, its answer the device's.
+ * Forms that are handed on under a client certificate.
  *
  * The calling thread waits.  At most MDM_UPSTREAM_CALLS calls run at once in
  * a process; further ones wait shortly or are refused, so that a slow outside
@@ -67,6 +68,33 @@ mdm_rc mdm_upstream_call(mdm_upstream_t *upstream,
                          const mdm_upstream_message_t *message,
                          mdm_arena_t *arena, mdm_str_t *body_r,
                          mdm_err_t *err) MDM_USE_RESULT;
+
+/* A form that is handed on; borrowed for the call. */
+typedef struct mdm_upstream_form {
+    mdm_str_t query; /* goes behind the URL */
+    mdm_str_t body;  /* application/x-www-form-urlencoded, not empty */
+    mdm_str_t cert_pem; /* who we are, with what it needs to be believed */
+    mdm_str_t key_pem;
+} mdm_upstream_form_t;
+
+/* What came back: any status, in the arena. */
+typedef struct mdm_upstream_answer {
+    int status;
+    const char *content_type; /* NULL: it named none that we pass on */
+    mdm_str_t body;
+} mdm_upstream_answer_t;
+
+/* Posts it on a connection of its own.  MDM_EBUSY, MDM_ETIMEDOUT,
+ * MDM_EUNAVAIL, MDM_ENOMEM, MDM_EINTERNAL as above. */
+mdm_rc mdm_upstream_post(mdm_upstream_t *upstream,
+                         const mdm_upstream_form_t *form, mdm_arena_t *arena,
+                         mdm_upstream_answer_t *answer_r, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+/* Percent-encoded for a query or a form, in the arena.  NULL: memory is
+ * out. */
+const char *mdm_upstream_encode(mdm_str_t value, mdm_arena_t *arena)
+    MDM_USE_RESULT;
 
 /* The URL path for an endpoint, without the slash in front, in the arena:
  * each part percent-encoded, so that it cannot lead elsewhere.

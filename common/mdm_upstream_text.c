@@ -189,6 +189,11 @@ static char *encode(mdm_str_t text, bool header, mdm_arena_t *arena)
     return out;
 }
 
+const char *mdm_upstream_encode(mdm_str_t value, mdm_arena_t *arena)
+{
+    return encode(value, false, arena);
+}
+
 const char *mdm_upstream_header(mdm_str_t value, mdm_arena_t *arena)
 {
     return encode(value, true, arena);

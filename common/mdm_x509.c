@@ -7,6 +7,7 @@
 #include "mdm_x509_int.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -196,6 +197,12 @@ static mdm_rc describe(const X509 *leaf, mdm_arena_t *arena,
     return rc;
 }
 
+static bool is_cert_alone(const mdm_material_t *m)
+{
+    return sk_X509_num(m->certs) > 0 && m->key == NULL && !m->locked &&
+           !m->csr && !m->public_key && !m->pkcs12;
+}
+
 mdm_rc mdm_keypair_read(const mdm_str_t *parts, size_t nparts,
                         mdm_str_t passphrase, mdm_arena_t *arena,
                         mdm_keypair_t *pair_r, mdm_err_t *err)
@@ -212,6 +219,9 @@ mdm_rc mdm_keypair_read(const mdm_str_t *parts, size_t nparts,
     pair_r->locked = m.locked;
     if (rc == MDM_OK) {
         rc = mdm_material_judge_pair(&m, err);
+        pair_r->lacks_key = rc == MDM_EINVAL && is_cert_alone(&m) &&
+                            describe(sk_X509_value(m.certs, 0), arena, pair_r,
+                                     NULL) == MDM_OK;
     }
     if (rc == MDM_OK) {
         rc = describe(sk_X509_value(m.certs, 0), arena, pair_r, err);
@@ -220,7 +230,115 @@ mdm_rc mdm_keypair_read(const mdm_str_t *parts, size_t nparts,
         rc = write_pair(m.certs, m.key, arena, pair_r, err);
     }
     mdm_material_clear(&m);
+    ERR_clear_error();
     return rc;
+}
+
+static mdm_rc list_certs(const mdm_material_t *m, mdm_arena_t *arena,
+                         mdm_str_t *certs, size_t max, size_t *n_r,
+                         mdm_err_t *err)
+{
+    unsigned char *at;
+    int i;
+    int n;
+
+    if (sk_X509_num(m->certs) <= 0 || (size_t)sk_X509_num(m->certs) > max) {
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           sk_X509_num(m->certs) <= 0
+                               ? "there is no certificate in it"
+                               : "there are more than %zu certificates in it",
+                           max);
+    }
+    for (i = 0; i < sk_X509_num(m->certs); i++) {
+        n = i2d_X509(sk_X509_value(m->certs, i), NULL);
+        at = n > 0 ? mdm_arena_alloc(arena, (size_t)n) : NULL;
+        if (at == NULL) {
+            return mdm_err_nomem(err);
+        }
+        certs[i] = (mdm_str_t){(const char *)at, (size_t)n};
+        (void)i2d_X509(sk_X509_value(m->certs, i), &at);
+    }
+    *n_r = (size_t)sk_X509_num(m->certs);
+    return MDM_OK;
+}
+
+mdm_rc mdm_x509_list(mdm_str_t data, mdm_arena_t *arena, mdm_str_t *certs_r,
+                     size_t max, size_t *n_r, mdm_err_t *err)
+{
+    mdm_material_t m = {0};
+    mdm_rc rc = mdm_material_read(data, NULL, &m, err);
+
+    *n_r = 0;
+    if (rc == MDM_OK) {
+        rc = list_certs(&m, arena, certs_r, max, n_r, err);
+    }
+    mdm_material_clear(&m);
+    return rc;
+}
+
+/* A name that was too long may end within a character, which JSON refuses. */
+static void drop_half_character(char *text)
+{
+    size_t n = strlen(text);
+    size_t i = n;
+    unsigned char first;
+
+    while (i > 0 && n - i < 4 && ((unsigned char)text[i - 1] & 0xc0) == 0x80) {
+        i--;
+    }
+    first = i > 0 ? (unsigned char)text[i - 1] : 0;
+    if (first >= 0xc0 &&
+        n - i < (first >= 0xf0 ? 3u : first >= 0xe0 ? 2u : 1u)) {
+        text[i - 1] = '\0';
+    }
+}
+
+bool mdm_x509_print_subject(const X509 *cert,
+                            char dst[MDM_TRUST_SUBJECT_SIZE])
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    char *text = NULL;
+    long len;
+
+    dst[0] = '\0';
+    if (bio == NULL ||
+        X509_NAME_print_ex(bio, X509_get_subject_name(cert), 0,
+                           XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0) {
+        BIO_free(bio);
+        return false;
+    }
+    len = BIO_get_mem_data(bio, &text);
+    (void)snprintf(dst, MDM_TRUST_SUBJECT_SIZE, "%.*s",
+                   len > 0 ? (int)len : 0, text);
+    drop_half_character(dst);
+    mdm_err_printable(dst);
+    BIO_free(bio);
+    return true;
+}
+
+void mdm_x509_subject(mdm_str_t der, char dst[MDM_TRUST_SUBJECT_SIZE])
+{
+    const unsigned char *at = (const unsigned char *)der.s;
+    X509 *cert = d2i_X509(NULL, &at, (long)der.n);
+
+    dst[0] = '\0';
+    if (cert != NULL) {
+        (void)mdm_x509_print_subject(cert, dst);
+    }
+    X509_free(cert);
+    ERR_clear_error();
+}
+
+bool mdm_x509_is_root(mdm_str_t der)
+{
+    const unsigned char *at = (const unsigned char *)der.s;
+    X509 *cert = d2i_X509(NULL, &at, (long)der.n);
+    bool is = cert != NULL && X509_NAME_cmp(X509_get_subject_name(cert),
+                                           X509_get_issuer_name(cert)) == 0;
+
+    X509_free(cert);
+    ERR_clear_error();
+    return is;
 }
 
 mdm_rc mdm_x509_check_bundle(mdm_str_t pem, mdm_err_t *err)

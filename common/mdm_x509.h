@@ -14,6 +14,8 @@
 #include "mdm_err.h"
 #include "mdm_mem.h"
 
+#define MDM_TRUST_SUBJECT_SIZE 256
+
 /* ---- push certificates -------------------------------------------------- */
 
 /* As much as OpenSSL takes for a key in PEM. */
@@ -32,6 +34,9 @@ typedef struct mdm_keypair {
      * was given, or another one.  Set where reading failed; nothing else is
      * then. */
     bool locked;
+    /* It failed as there is a certificate, in order and with a topic, which is
+     * set then, but nothing of a key. */
+    bool lacks_key;
 } mdm_keypair_t;
 
 /* Finds one certificate that matches one private key in the parts, files or a
@@ -52,6 +57,17 @@ mdm_rc mdm_x509_judge_dates(int64_t not_before_us, int64_t not_after_us,
                             int64_t now_us, const char *whose,
                             const char *remedy, mdm_err_t *err)
     MDM_USE_RESULT;
+
+/* Certificates of a file in any form, as DER in the arena, at most `max`.
+ * MDM_EINVAL: none, damaged, too many; MDM_ENOMEM. */
+mdm_rc mdm_x509_list(mdm_str_t data, mdm_arena_t *arena, mdm_str_t *certs_r,
+                     size_t max, size_t *n_r, mdm_err_t *err) MDM_USE_RESULT;
+
+/* Subject of a certificate (DER): RFC 2253, printable; "" when it is not
+ * one. */
+void mdm_x509_subject(mdm_str_t der, char dst[MDM_TRUST_SUBJECT_SIZE]);
+/* Is this certificate (DER) its own issuer, by name? */
+bool mdm_x509_is_root(mdm_str_t der);
 
 /* Does a PEM bundle of any length begin with a readable certificate?
  * MDM_EINVAL. */
@@ -91,9 +107,11 @@ typedef struct mdm_trust mdm_trust_t;
  * as issuers.  MDM_EINVAL: none, or one that is no CA. */
 mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
     MDM_USE_RESULT;
+/* The same of certificates in DER. */
+mdm_rc mdm_trust_new_der(const mdm_str_t *certs, size_t n,
+                         mdm_trust_t **trust_r, mdm_err_t *err)
+    MDM_USE_RESULT;
 void mdm_trust_free(mdm_trust_t **trust);
-
-#define MDM_TRUST_SUBJECT_SIZE 256
 
 /* One of them, for whoever watches its end. */
 typedef struct mdm_trust_ca {
@@ -122,6 +140,25 @@ typedef struct mdm_identity {
 mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
                         int64_t now_us, mdm_identity_t *identity_r,
                         mdm_err_t *err) MDM_USE_RESULT;
+
+/* Does a certificate that a device got when it was made come from one of
+ * these authorities, at whatever time?  Some of their intermediates have
+ * ended long ago and are still in use, a new device's clock may be wrong, and
+ * chains with SHA-1 are about; so times and strength are not looked at, only
+ * signatures up to an authority.  Source: docs/protocol.md, enrolment.
+ * Nothing is remembered.
+ * MDM_EIDENTITY: not a certificate.  MDM_EDENIED: not from them (text says
+ * why).  MDM_ENOMEM. */
+mdm_rc mdm_trust_verify_origin(const mdm_trust_t *trust,
+                               const mdm_shown_t *shown, mdm_err_t *err)
+    MDM_USE_RESULT;
+
+/* The same against several, of which each may be NULL; at most 4.  With none
+ * at all nobody is trusted. */
+mdm_rc mdm_trust_verify_any(const mdm_trust_t *const *trusts, size_t n,
+                            const mdm_shown_t *shown, int64_t now_us,
+                            mdm_identity_t *identity_r, mdm_err_t *err)
+    MDM_USE_RESULT;
 
 /* Was the certificate with this fingerprint found good, and is it so at this
  * time?  For tests and measurements. */

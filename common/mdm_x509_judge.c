@@ -99,7 +99,10 @@ mdm_rc mdm_x509_topic(const X509 *cert, char dst[MDM_TOPIC_MAX + 1],
     n = ASN1_STRING_to_UTF8(
         &utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, at)));
     if (n < 0) {
-        return mdm_err_openssl(err, MDM_EINVAL, 0, "unreadable UID");
+        ERR_clear_error();
+        return mdm_err_set(err, MDM_EINVAL, 0,
+                           "not a push certificate: the UID of its subject "
+                           "is unreadable");
     }
     topic = (mdm_str_t){(const char *)utf8, (size_t)n};
     (void)mdm_str_printable(topic, dst, MDM_TOPIC_MAX + 1);

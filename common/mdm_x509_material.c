@@ -17,11 +17,15 @@
 #include <openssl/provider.h>
 
 #include "mdm_str.h"
+#include "mdm_x509_int.h"
 
 #define BEGIN "-----BEGIN "
 #define END "-----END "
 #define DASHES "-----"
 #define NAME_MAX_LEN 64
+#define TOO_MANY_ROUNDS                                                       \
+    "opening it would take too long, its pass phrase is stretched by too "    \
+    "many rounds; encrypt it anew"
 
 /* One reading. */
 typedef struct reading {
@@ -91,6 +95,17 @@ static int give(char *buf, int size, int writing, void *arg)
     }
     memcpy(buf, phrase.s, phrase.n);
     return (int)phrase.n;
+}
+
+/* A certificate may have an encrypted dress, too; without a function OpenSSL
+ * would ask on the terminal. */
+static int refuse(char *buf, int size, int writing, void *arg)
+{
+    (void)buf;
+    (void)size;
+    (void)writing;
+    (void)arg;
+    return -1;
 }
 
 /* Something encrypted did not open. */
@@ -184,9 +199,11 @@ static mdm_str_t behind(mdm_str_t text, const char *at)
 
 /* ---- PEM ----------------------------------------------------------------- */
 
-/* "DEK-Info: DES-CBC,0123..." of the traditional form, whose ciphers come from
- * the default context alone.  False: OpenSSL has this one. */
-static bool is_retired(mdm_str_t block, char *name, size_t cap)
+/* "DES-CBC,0123..." behind "DEK-Info:" of the traditional form, whose ciphers
+ * OpenSSL takes from the host's context alone.  False: it has this one, or it
+ * is another form. */
+static bool is_retired(mdm_str_t block, mdm_str_t *value_r, char *name,
+                       size_t cap)
 {
     static const char field[] = "\nDEK-Info:";
     const char *at = find(block, field);
@@ -197,6 +214,11 @@ static bool is_retired(mdm_str_t block, char *name, size_t cap)
         return false;
     }
     rest = behind(block, at + strlen(field));
+    *value_r = mdm_str_split(&rest, '\n');
+    if (value_r->n > 0 && value_r->s[value_r->n - 1] == '\r') {
+        value_r->n--;
+    }
+    rest = *value_r;
     (void)mdm_str_printable(mdm_str_trim(mdm_str_split(&rest, ',')), name,
                             cap);
     cipher = EVP_CIPHER_fetch(NULL, name, NULL);
@@ -205,23 +227,82 @@ static bool is_retired(mdm_str_t block, char *name, size_t cap)
     return cipher == NULL;
 }
 
+static mdm_rc retired_key(reading_t *r, mdm_str_t block, mdm_str_t value,
+                          const char *cipher)
+{
+    BIO *bio = BIO_new_mem_buf(block.s, (int)block.n);
+    unsigned char *der = NULL;
+    mdm_str_t phrase = MDM_STR_NONE;
+    EVP_PKEY *key = NULL;
+    char *name = NULL;
+    char *header = NULL;
+    long n = 0;
+    bool read;
+
+    if (r->legacy == NULL) {
+        BIO_free(bio);
+        return mdm_err_set(r->err, MDM_EINVAL, 0,
+                           "the private key is encrypted with %s, for which "
+                           "OpenSSL's legacy provider is not installed; "
+                           "install it, or encrypt the key anew where it is: "
+                           "openssl pkey -provider legacy -provider default "
+                           "-aes256 -in OLD -out NEW",
+                           cipher);
+    }
+    read = bio != NULL && PEM_read_bio(bio, &name, &header, &der, &n) == 1;
+    if (read && take_phrase(r, &phrase)) {
+        key = mdm_x509_open_traditional(
+            value, (mdm_str_t){(char *)der, (size_t)n}, phrase, r->ctx);
+    }
+    OPENSSL_free(name);
+    OPENSSL_free(header);
+    OPENSSL_free(der);
+    BIO_free(bio);
+    return key != NULL ? add_key(r, key)
+           : read      ? not_opened(r, "the private key")
+                       : fault(r, "the private key is damaged");
+}
+
+/* One that would keep a thread busy for minutes, or for ever? */
+static mdm_rc judge_rounds(const reading_t *r, const X509_SIG *sealed)
+{
+    return sealed == NULL || mdm_x509_is_quick_pkcs8(sealed)
+               ? MDM_OK
+               : fault(r, TOO_MANY_ROUNDS);
+}
+
+static mdm_rc pem_rounds(const reading_t *r, mdm_str_t block)
+{
+    BIO *bio = BIO_new_mem_buf(block.s, (int)block.n);
+    X509_SIG *sealed =
+        bio != NULL ? PEM_read_bio_PKCS8(bio, NULL, refuse, NULL) : NULL;
+    mdm_rc rc;
+
+    ERR_clear_error();
+    rc = judge_rounds(r, sealed);
+    X509_SIG_free(sealed);
+    BIO_free(bio);
+    return rc;
+}
+
 static mdm_rc pem_key(reading_t *r, mdm_str_t block)
 {
     char cipher[40];
+    mdm_str_t value;
     BIO *bio;
     EVP_PKEY *key = NULL;
+    mdm_rc rc;
 
     if (r->ask == NULL) {
         return MDM_OK;
     }
     open_context(r);
-    if (is_retired(block, cipher, sizeof(cipher))) {
-        return mdm_err_set(r->err, MDM_EINVAL, 0,
-                           "the private key is encrypted with %s, which "
-                           "OpenSSL offers no more; encrypt it anew: openssl "
-                           "pkey -provider legacy -provider default -aes256 "
-                           "-in OLD -out NEW",
-                           cipher);
+    if (is_retired(block, &value, cipher, sizeof(cipher))) {
+        return retired_key(r, block, value, cipher);
+    }
+    rc = pem_rounds(r, block);
+    if (rc != MDM_OK) {
+        return rc;
     }
     r->asked = false;
     bio = BIO_new_mem_buf(block.s, (int)block.n);
@@ -257,7 +338,7 @@ static mdm_rc pem_block(reading_t *r, mdm_str_t name, mdm_str_t block)
         return MDM_OK; /* parameters of a curve and the like */
     }
     bio = BIO_new_mem_buf(block.s, (int)block.n);
-    cert = bio != NULL ? PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL) : NULL;
+    cert = bio != NULL ? PEM_read_bio_X509_AUX(bio, NULL, refuse, NULL) : NULL;
     BIO_free(bio);
     return add_cert(r, cert);
 }
@@ -364,6 +445,9 @@ static mdm_rc read_pkcs12(reading_t *r, PKCS12 *p12)
 
     r->asked = false;
     r->m->pkcs12 = true;
+    if (!mdm_x509_is_quick_pkcs12(p12)) {
+        return fault(r, TOO_MANY_ROUNDS);
+    }
     if (!opens(p12, NULL, &parts) && !opens(p12, "", &parts)) {
         rc = PKCS12_mac_present(p12) == 1
                  ? open_with_phrase(r, p12, &parts)
@@ -371,6 +455,18 @@ static mdm_rc read_pkcs12(reading_t *r, PKCS12 *p12)
                             "it anew");
     }
     return rc == MDM_OK ? add_parts(r, &parts) : rc;
+}
+
+static mdm_rc der_rounds(const reading_t *r, mdm_str_t data)
+{
+    const unsigned char *at = (const unsigned char *)data.s;
+    X509_SIG *sealed = d2i_X509_SIG(NULL, &at, (long)data.n);
+    mdm_rc rc;
+
+    ERR_clear_error();
+    rc = judge_rounds(r, sealed);
+    X509_SIG_free(sealed);
+    return rc;
 }
 
 /* A private key, encrypted or not. */
@@ -424,6 +520,10 @@ static mdm_rc der_thing(reading_t *r, mdm_str_t data)
     if (p12 != NULL) {
         rc = read_pkcs12(r, p12);
         PKCS12_free(p12);
+        return rc;
+    }
+    rc = der_rounds(r, data);
+    if (rc != MDM_OK) {
         return rc;
     }
     key = der_key(r, data);

@@ -136,47 +136,18 @@ static void cache_free(cache_t *cache)
 
 /* ---- authorities --------------------------------------------------------- */
 
-/* A name that was too long may end within a character, which JSON refuses. */
-static void drop_half_character(char *text)
-{
-    size_t n = strlen(text);
-    size_t i = n;
-    unsigned char first;
-
-    while (i > 0 && n - i < 4 && ((unsigned char)text[i - 1] & 0xc0) == 0x80) {
-        i--;
-    }
-    first = i > 0 ? (unsigned char)text[i - 1] : 0;
-    if (first >= 0xc0 &&
-        n - i < (first >= 0xf0 ? 3u : first >= 0xe0 ? 2u : 1u)) {
-        text[i - 1] = '\0';
-    }
-}
-
 /* What is told of a certificate's end.  False: memory is out. */
 static bool describe(const X509 *cert, mdm_trust_ca_t *authority)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned n = 0;
-    BIO *bio = BIO_new(BIO_s_mem());
-    char *text = NULL;
-    long len;
 
-    if (bio == NULL ||
-        X509_NAME_print_ex(bio, X509_get_subject_name(cert), 0,
-                           XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0 ||
+    if (!mdm_x509_print_subject(cert, authority->subject) ||
         X509_digest(cert, EVP_sha256(), digest, &n) != 1) {
-        BIO_free(bio);
         return false;
     }
-    len = BIO_get_mem_data(bio, &text);
-    (void)snprintf(authority->subject, sizeof(authority->subject), "%.*s",
-                   len > 0 ? (int)len : 0, text);
-    drop_half_character(authority->subject);
-    mdm_err_printable(authority->subject);
     mdm_hex_encode(digest, MDM_SHA256_LEN, authority->fingerprint);
     authority->not_after_us = mdm_x509_time_us(X509_get0_notAfter(cert));
-    BIO_free(bio);
     return true;
 }
 
@@ -219,22 +190,24 @@ const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust, size_t *n_r)
     return trust->authorities;
 }
 
-mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
+/* Takes over `certs`. */
+static mdm_rc trust_certs(STACK_OF(X509) *certs, mdm_trust_t **trust_r,
+                          mdm_err_t *err)
 {
     mdm_trust_t *trust = calloc(1, sizeof(*trust));
-    STACK_OF(X509) *certs = NULL;
-    mdm_rc rc;
+    mdm_rc rc = MDM_OK;
     int i;
 
-    *trust_r = NULL;
+    *trust_r = trust;
     if (trust == NULL) {
+        sk_X509_pop_free(certs, X509_free);
         return mdm_err_nomem(err);
     }
     trust->store = X509_STORE_new();
     trust->cache = cache_new();
-    rc = trust->store != NULL && trust->cache != NULL
-             ? mdm_x509_read_certs(pem, &certs, err)
-             : mdm_err_nomem(err);
+    if (trust->store == NULL || trust->cache == NULL) {
+        rc = mdm_err_nomem(err);
+    }
     for (i = 0; rc == MDM_OK && i < sk_X509_num(certs); i++) {
         if (X509_check_ca(sk_X509_value(certs, i)) == 0) {
             rc = mdm_err_set(err, MDM_EINVAL, 0,
@@ -251,13 +224,21 @@ mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
     }
     sk_X509_pop_free(certs, X509_free);
     if (rc != MDM_OK) {
-        mdm_trust_free(&trust);
+        mdm_trust_free(trust_r);
         return rc;
     }
     /* An intermediate named in the file is an anchor of its own. */
     (void)X509_STORE_set_flags(trust->store, X509_V_FLAG_PARTIAL_CHAIN);
-    *trust_r = trust;
     return MDM_OK;
+}
+
+mdm_rc mdm_trust_new(mdm_str_t pem, mdm_trust_t **trust_r, mdm_err_t *err)
+{
+    STACK_OF(X509) *certs = NULL;
+    mdm_rc rc = mdm_x509_read_certs(pem, &certs, err);
+
+    *trust_r = NULL;
+    return rc == MDM_OK ? trust_certs(certs, trust_r, err) : rc;
 }
 
 void mdm_trust_free(mdm_trust_t **trust)
@@ -288,6 +269,26 @@ static X509 *read_der(mdm_str_t der)
         cert = NULL;
     }
     return cert;
+}
+
+mdm_rc mdm_trust_new_der(const mdm_str_t *certs, size_t n,
+                         mdm_trust_t **trust_r, mdm_err_t *err)
+{
+    STACK_OF(X509) *all = sk_X509_new_null();
+    X509 *cert;
+    size_t i;
+
+    *trust_r = NULL;
+    for (i = 0; all != NULL && i < n; i++) {
+        cert = read_der(certs[i]);
+        if (cert == NULL || sk_X509_push(all, cert) <= 0) {
+            X509_free(cert);
+            sk_X509_pop_free(all, X509_free);
+            return mdm_err_openssl(err, MDM_EINVAL, 0,
+                                   "unusable certificate");
+        }
+    }
+    return all != NULL ? trust_certs(all, trust_r, err) : mdm_err_nomem(err);
 }
 
 /* Are these bytes the only way to write what was read from them?  OpenSSL
@@ -352,13 +353,28 @@ static mdm_rc note_twin(const X509_STORE_CTX *ctx, X509 *cert,
                : MDM_OK;
 }
 
+/* The verdict on a chain that was looked at. */
+static mdm_rc judge(X509_STORE_CTX *ctx, mdm_err_t *err)
+{
+    int why;
+
+    if (X509_verify_cert(ctx) == 1) {
+        return MDM_OK;
+    }
+    why = X509_STORE_CTX_get_error(ctx);
+    return mdm_err_take_nomem() || why == X509_V_ERR_OUT_OF_MEM
+               ? mdm_err_nomem(err)
+               : mdm_err_set(err, MDM_EDENIED, 0,
+                             "the device certificate is not trusted: %s",
+                             X509_verify_cert_error_string(why));
+}
+
 static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
                            STACK_OF(X509) *helpers, int64_t now_us,
                            cache_entry_t *entry, mdm_err_t *err)
 {
     X509_STORE_CTX *ctx = X509_STORE_CTX_new();
-    mdm_rc rc = MDM_OK;
-    int why;
+    mdm_rc rc;
 
     if (ctx == NULL ||
         X509_STORE_CTX_init(ctx, trust->store, cert, helpers) != 1) {
@@ -366,17 +382,10 @@ static mdm_rc verify_chain(const mdm_trust_t *trust, X509 *cert,
     } else {
         X509_STORE_CTX_set_time(ctx, 0, (time_t)(now_us / MDM_SEC));
         (void)X509_STORE_CTX_set_purpose(ctx, X509_PURPOSE_SSL_CLIENT);
-        if (X509_verify_cert(ctx) == 1) {
+        rc = judge(ctx, err);
+        if (rc == MDM_OK) {
             note_span(ctx, entry);
             rc = note_twin(ctx, cert, entry, err);
-        } else {
-            why = X509_STORE_CTX_get_error(ctx);
-            rc = mdm_err_take_nomem() || why == X509_V_ERR_OUT_OF_MEM
-                     ? mdm_err_nomem(err)
-                     : mdm_err_set(
-                           err, MDM_EDENIED, 0,
-                           "the device certificate is not trusted: %s",
-                           X509_verify_cert_error_string(why));
         }
     }
     X509_STORE_CTX_free(ctx);
@@ -426,6 +435,75 @@ mdm_rc mdm_trust_verify(const mdm_trust_t *trust, const mdm_shown_t *shown,
     *identity_r = *identity;
     sk_X509_pop_free(helpers, X509_free);
     X509_free(cert);
+    return rc;
+}
+
+mdm_rc mdm_trust_verify_origin(const mdm_trust_t *trust,
+                               const mdm_shown_t *shown, mdm_err_t *err)
+{
+    X509 *cert = read_der(shown->cert);
+    STACK_OF(X509) *helpers = read_helpers(shown);
+    X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+    mdm_rc rc = MDM_OK;
+
+    if (cert == NULL) {
+        rc = mdm_err_set(err, MDM_EIDENTITY, 0,
+                         "the device certificate is unreadable");
+    } else if (helpers == NULL || ctx == NULL ||
+               X509_STORE_CTX_init(ctx, trust->store, cert, helpers) != 1) {
+        rc = mdm_err_nomem(err);
+    } else {
+        X509_STORE_CTX_set_flags(ctx, X509_V_FLAG_NO_CHECK_TIME);
+        X509_VERIFY_PARAM_set_auth_level(X509_STORE_CTX_get0_param(ctx), 0);
+        rc = judge(ctx, err);
+    }
+    X509_STORE_CTX_free(ctx);
+    sk_X509_pop_free(helpers, X509_free);
+    X509_free(cert);
+    ERR_clear_error();
+    return rc;
+}
+
+/* A certificate of an authority that is known says more with its fault than
+ * that another trust does not know its issuer. */
+static bool says_more(const mdm_err_t *err)
+{
+    return strstr(err->text, X509_verify_cert_error_string(
+                      X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY)) == NULL;
+}
+
+mdm_rc mdm_trust_verify_any(const mdm_trust_t *const *trusts, size_t n,
+                            const mdm_shown_t *shown, int64_t now_us,
+                            mdm_identity_t *identity_r, mdm_err_t *err)
+{
+    unsigned char digest[MDM_SHA256_LEN];
+    mdm_err_t one;
+    mdm_rc rc;
+    size_t i;
+
+    memset(identity_r, 0, sizeof(*identity_r));
+    rc = mdm_sha256(shown->cert, digest, err);
+    for (i = 0; rc == MDM_OK && i < n; i++) {
+        if (trusts[i] != NULL &&
+            cache_get(trusts[i]->cache, digest, now_us, identity_r)) {
+            return MDM_OK;
+        }
+    }
+    if (rc == MDM_OK) {
+        rc = mdm_err_set(err, MDM_EDENIED, 0,
+                         "no authority of device certificates is known");
+    }
+    for (i = 0; rc == MDM_EDENIED && i < n; i++) {
+        if (trusts[i] == NULL) {
+            continue;
+        }
+        mdm_err_clear(&one);
+        rc = mdm_trust_verify(trusts[i], shown, now_us, identity_r, &one);
+        if (rc != MDM_OK && err != NULL &&
+            (i == 0 || rc != MDM_EDENIED || says_more(&one))) {
+            *err = one;
+        }
+    }
     return rc;
 }
 

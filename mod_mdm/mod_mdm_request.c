@@ -235,21 +235,19 @@ static void request_fill(request_rec *r, const mdm_body_t *body,
 {
     const mod_mdm_site_t *site =
         ap_get_module_config(r->server->module_config, &mdm_module);
+    mdm_str_t *value = NULL;
+    const char *name = NULL;
+    size_t i = 0;
 
     request->server = site->node;
     request->method = text(r->method);
     request->target = mdm_request_target(r->unparsed_uri);
     request->host = text(r->hostname);
-    request->expect = header(r, "Expect");
-    request->content_type = header(r, "Content-Type");
-    request->content_encoding = header(r, "Content-Encoding");
-    request->accept = header(r, "Accept");
-    request->authorization = header(r, "Authorization");
-    request->key_passphrase = header(r, "X-Key-Passphrase");
-    request->signature = header(r, "Mdm-Signature");
-    if (mdm_config_identity_header(request->location) != NULL)
-        request->identity_header =
-            header(r, mdm_config_identity_header(request->location));
+    for (i = 0; (value = mdm_request_header(request, i, &name)) != NULL; i++)
+        *value = header(r, name);
+    name = mdm_config_user_variable(request->location);
+    request->remote_user =
+        text(name ? apr_table_get(r->subprocess_env, name) : r->user);
     request->client_cert = client_cert(r);
     request->peer = text(r->useragent_ip);
     request->neighbor = text(r->connection->client_ip); /* no mod_remoteip */

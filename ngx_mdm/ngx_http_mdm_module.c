@@ -159,14 +159,37 @@ static char *ngx_http_mdm_merge_loc_conf(ngx_conf_t *cf, void *parent,
     return NGX_CONF_OK;
 }
 
+/* nginx notes the name that a client gives as soon as anybody asks for
+ * $remote_user.  Forgotten here: runs before the modules that check
+ * passwords, which alone bring it back. */
+static ngx_int_t ngx_http_mdm_access(ngx_http_request_t *r)
+{
+    ngx_http_mdm_loc_conf_t *mlcf =
+        ngx_http_get_module_loc_conf(r, ngx_http_mdm_module);
+
+    if (mlcf->endpoint) {
+        ngx_str_null(&r->headers_in.user);
+    }
+    return NGX_DECLINED;
+}
+
 /* Not init_main_conf: only the merges tell what is an endpoint. */
 static ngx_int_t ngx_http_mdm_postconfiguration(ngx_conf_t *cf)
 {
     ngx_http_mdm_main_conf_t *mmcf =
         ngx_http_conf_get_module_main_conf(cf, ngx_http_mdm_module);
+    ngx_http_core_main_conf_t *cmcf =
+        ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+    ngx_http_handler_pt *h;
     ngx_http_mdm_log_ctx_t ctx = {cf->log, NULL};
     mdm_log_t log = ngx_http_mdm_log(&ctx);
     mdm_err_t err;
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_ACCESS_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+    *h = ngx_http_mdm_access;
 
     mdm_err_clear(&err);
     if (mdm_config_in_use(mmcf->node.config)

@@ -15,5 +15,5 @@ extern NGX_HTTP_MDM_EXPORT char *ngx_module_order[];
 
 ngx_module_t *ngx_modules[] = {&ngx_http_mdm_module, NULL};
 char *ngx_module_names[] = {"ngx_http_mdm_module", NULL};
-/* a content handler does not mind where it stands */
+/* last, so that of the access phase ours is the first handler to run */
 char *ngx_module_order[] = {NULL};

@@ -284,49 +284,49 @@ static ngx_int_t ngx_http_mdm_take_header(ngx_http_request_t *r,
 static ngx_int_t ngx_http_mdm_take_headers(ngx_http_request_t *r,
                                            mdm_request_t *in)
 {
-    const struct {
-        const char *name;
-        mdm_str_t *value;
-    } wanted[] = {
-        {"Expect", &in->expect},
-        {"Content-Type", &in->content_type},
-        {"Content-Encoding", &in->content_encoding},
-        {"Accept", &in->accept},
-        {"Authorization", &in->authorization},
-        {"X-Key-Passphrase", &in->key_passphrase},
-        {"Mdm-Signature", &in->signature},
-        {mdm_config_identity_header(in->location), &in->identity_header},
-    };
+    const char *name;
+    mdm_str_t *value;
     size_t i;
 
-    for (i = 0; i < MDM_ARRAY_LEN(wanted); i++) {
-        if (wanted[i].name != NULL
-            && ngx_http_mdm_take_header(r, wanted[i].name, wanted[i].value)
-                   != NGX_OK) {
+    for (i = 0; (value = mdm_request_header(in, i, &name)) != NULL; i++) {
+        if (ngx_http_mdm_take_header(r, name, value) != NGX_OK) {
             return NGX_ERROR;
         }
     }
     return NGX_OK;
 }
 
-/* The other end of the connection, whatever ngx_http_realip has made of the
- * client's address; without that module the two are the same. */
-static ngx_int_t ngx_http_mdm_take_neighbor(ngx_http_request_t *r,
-                                            mdm_str_t *neighbor)
+/* Absent when there is no such variable, or it has no value. */
+static ngx_int_t ngx_http_mdm_take_variable(ngx_http_request_t *r,
+                                            const char *name,
+                                            mdm_str_t *value)
 {
-    ngx_str_t name = ngx_string("realip_remote_addr");
+    ngx_str_t key = {ngx_strlen(name), (u_char *)name};
     ngx_http_variable_value_t *v = ngx_http_get_variable(
-        r, &name, ngx_hash_key(name.data, name.len));
+        r, &key, ngx_hash_key(key.data, key.len));
 
-    if (v == NULL) {
+    if (v != NULL && !v->not_found) {
+        *value = (mdm_str_t){(char *)v->data, v->len};
+    }
+    return v != NULL ? NGX_OK : NGX_ERROR;
+}
+
+/* The other end of the connection, whatever ngx_http_realip has made of the
+ * client's address (without that module the two are the same), and who has
+ * logged in. */
+static ngx_int_t ngx_http_mdm_take_variables(ngx_http_request_t *r,
+                                             mdm_request_t *in)
+{
+    const char *user = mdm_config_user_variable(in->location);
+
+    in->neighbor = in->peer;
+    if (user == NULL) {
+        in->remote_user = ngx_http_mdm_str(&r->headers_in.user);
+    } else if (ngx_http_mdm_take_variable(r, user, &in->remote_user)
+               != NGX_OK) {
         return NGX_ERROR;
     }
-    *neighbor = v->not_found ? ngx_http_mdm_str(&r->connection->addr_text)
-                             : (mdm_str_t){(char *)v->data, v->len};
-    if (neighbor->n > 5 && ngx_strncmp(neighbor->s, "unix:", 5) == 0) {
-        neighbor->n = 5; /* the client's socket happens to have a name */
-    }
-    return NGX_OK;
+    return ngx_http_mdm_take_variable(r, "realip_remote_addr", &in->neighbor);
 }
 
 /* Whatever nginx made of the certificate: the core judges it. */
@@ -375,7 +375,7 @@ static ngx_int_t ngx_http_mdm_take_request(ngx_http_request_t *r,
     job->in.peer = ngx_http_mdm_str(&r->connection->addr_text);
     ngx_http_mdm_take_certificate(r, job);
     if (ngx_http_mdm_take_headers(r, &job->in) != NGX_OK
-        || ngx_http_mdm_take_neighbor(r, &job->in.neighbor) != NGX_OK) {
+        || ngx_http_mdm_take_variables(r, &job->in) != NGX_OK) {
         return NGX_ERROR;
     }
     return ngx_http_mdm_take_body(r, job);

@@ -17,11 +17,14 @@ sys.path.insert(0, LIB)
 
 from mdmtest.api import command_plist       # noqa: E402
 from mdmtest.apache import ApacheServer     # noqa: E402
-from mdmtest.device import Device           # noqa: E402
+from mdmtest.device import Device, Transport     # noqa: E402
 from mdmtest.nginx import NginxServer       # noqa: E402
-from mdmtest.pki import PKI                 # noqa: E402
+from mdmtest.pki import PKI, Identity       # noqa: E402
+from mdmtest.scep_client import ScepClient  # noqa: E402
 from mdmtest.wait import wait_for           # noqa: E402
 
+ENDPOINTS = {"/enroll": "enroll", "/scep": "scep", "/mdm": "mdm",
+             "/mdmapi/": "api"}
 QUERIES = ["UDID", "DeviceName", "OSVersion", "BuildVersion", "ModelName",
            "SerialNumber", "IsSupervised"]
 
@@ -65,7 +68,6 @@ class Demo:
                  + self.path("pki"))
         self.pki = PKI(self.path("pki"))
         self.push = self.pki.push()
-        self.identity = self.pki.device("Simulated Mac")
 
     def start_apns(self):
         self.say("push service: a stand-in for APNs that asks for the push "
@@ -92,9 +94,14 @@ class Demo:
         settings = [
             ("http", "PUSH_SERVER", f"localhost:{self.apns_port}"),
             ("http", "PUSH_TRUSTED_CERTIFICATE",
-             self.pki.server_ca.cert_file)]
+             self.pki.server_ca.cert_file),
+            # The module has an authority of its own.
+            ("server", "DEVICE_CA_CERTIFICATE", None),
+            ("server", "PROFILE_ORGANIZATION", "Quickstart"),
+            ("/enroll", "ENROLLMENT_FLOW", "download")]
         self.server = kind(self.pki, self.options.build_dir, settings,
-                           directory=self.path(self.options.server))
+                           directory=self.path(self.options.server),
+                           endpoints=ENDPOINTS)
         self.server.start()
         self.api = self.server.api()
         version = self.api.call("GET", "/version").json["version"]
@@ -108,8 +115,33 @@ class Demo:
                  f"{reply.json['topic']}, valid until "
                  f"{reply.json['not_after']}")
 
+    def fetch_profile(self):
+        transport = Transport(self.server)
+        reply = transport.request("GET", "/enroll")
+        transport.close()
+        expect(reply, "there is no enrolment profile")
+        profile = plistlib.loads(reply.body)
+        payloads = {p["PayloadType"]: p for p in profile["PayloadContent"]}
+        self.scep = payloads["com.apple.security.scep"]["PayloadContent"]
+        self.management = payloads["com.apple.mdm"]
+        self.say(f"profile: the Mac got \"{profile['PayloadDisplayName']}\" "
+                 f"of {profile['PayloadOrganization']} with a challenge of "
+                 "its own")
+
+    def get_identity(self):
+        client = ScepClient(Transport(self.server),
+                            "/" + self.scep["URL"].split("/", 3)[3])
+        _, key, cert = client.enrol(self.scep["Challenge"],
+                                    self.scep["Subject"][0][0][1])
+        if cert is None:
+            raise RuntimeError("the built-in authority issued nothing")
+        self.identity = Identity(self.path("pki"), "mac", cert, key)
+        self.say(f"identity: a key made by the Mac, certified by "
+                 f"{cert.issuer.rfc4514_string()} over SCEP")
+
     def enroll(self):
-        self.mac = Device(self.server, self.identity, self.push.topic)
+        self.mac = Device(self.server, self.identity,
+                          self.management["Topic"])
         self.mac.enroll()
         row = self.api.enrollment(self.mac.id)
         expect(row, "the Mac is not in the inventory")
@@ -153,7 +185,8 @@ class Demo:
 
     def run(self):
         for step in (self.make_pki, self.start_apns, self.start_server,
-                     self.import_certificate, self.enroll, self.queue,
+                     self.import_certificate, self.fetch_profile,
+                     self.get_identity, self.enroll, self.queue,
                      self.answer):
             self.doing = step.__name__.replace("_", " ")
             step()
@@ -238,7 +271,7 @@ def main():
     parser.add_argument("--server", choices=["nginx", "apache"],
                         default="nginx")
     parser.add_argument("--build-dir", required=True)
-    parser.add_argument("--steps", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=11)
     parser.add_argument("--keep", action="store_true")
     demo = Demo(parser.parse_args())
 

@@ -111,7 +111,7 @@ def test_unknown_things_are_404(api):
     assert api.result(unknown, unknown).status == 404
     assert api.get_pushcert(new_topic()).status == 404
     for path in ("/v1/nothing", "/v2/enrollments", "/v1", "/",
-                 "/v1/enrollments/", "/v1/commands"):
+                 "/v1/enrollments/"):
         reply = api.call("GET", path)
         assert reply.status in (400, 404), (path, reply)
         assert reply.json["error"]

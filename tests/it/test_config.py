@@ -15,12 +15,14 @@ PROFILE = plistlib.dumps({
     "PayloadType": "Configuration", "PayloadVersion": 1,
     "PayloadIdentifier": "org.example.wifi", "PayloadContent": [],
     "PayloadUUID": "2F0D0C5B-3B7B-4D7C-9D0C-0B6E0B1C2D3E"}).decode()
+CASES = os.path.join(deftable.TOP, "tests", "cases")
 SERVER_UUID = "677cab70-fe18-11e2-b778-0800200c9a66"
 
 # Per directive: settings that must be accepted and settings that must be
 # refused.  "{name}" stands for files that prepare() makes.
 GOOD = {
-    "ENDPOINT": [["mdm"], ["server"], ["checkin"], ["api"], ["off"]],
+    "ENDPOINT": [["mdm"], ["server"], ["checkin"], ["api"], ["scep"],
+                 ["off"]],
     "STORE": [["sqlite:mdm.db"], ["sqlite:{dir}/other.db"]],
     "STATE_DIR": [["{dir}/state2"]],
     "STORE_CONNECTIONS": [["1"], ["8"]],
@@ -65,12 +67,50 @@ GOOD = {
     "DECLARATIVE_MANAGEMENT": [
         ["http://127.0.0.1:9000/v1"], ["off"],
         ["https://dm.example.com", "hmac={hmac}"]],
+    "ESCROW_KEY_UNLOCK_URL": [["https://apple.example.com/unlock"],
+                              ["https://localhost:8443/", "ca={server_ca}"]],
     "TOKEN_SIGNER": [["{rsa_key}", SERVER_UUID],
                      ["{rsa_key}", SERVER_UUID.upper()]],
+    "SCEP_CERTIFICATE": [["{scep_ca}"]],
+    "SCEP_CERTIFICATE_KEY": [["{scep_key}"]],
+    "SCEP_VALIDITY": [["365d"], ["1h"], ["3650d"]],
+    "PUBLIC_URL": [["https://mdm.example.com"],
+                   ["https://mdm.example.com:8443/"]],
+    "PROFILE_ORGANIZATION": [["Example"], ["R&D <Lab>"], ["名前 📱"],
+                             ["x" * 8192]],
+    "PROFILE_NAME": [["Müller & Söhne"], ["]]>"], ["&amp;"]],
+    "PROFILE_IDENTIFIER": [["com.example.mdm"], ["a"]],
+    "PROFILE_ACCESS_RIGHTS": [["8191"], ["1"], ["3"], ["192"]],
+    "PROFILE_SIGNER": [["{push_cert}", "{push_key}"]],
+    "PROFILE_TOPIC": [["com.apple.mgmt.External.1"]],
+    "PROFILE_SERVER_URL": [["https://x.example/mdm"],
+                           ["https://x.example/mdm?a=1&b=2"]],
+    "PROFILE_CHECKIN_URL": [["https://x.example/checkin"]],
+    "PROFILE_SCEP_URL": [["https://x.example/scep"],
+                         ["http://x.example/scep"]],
+    "PROFILE_SCEP_CHALLENGE": [["{phrase}"]],
+    "PROFILE_SIGN_MESSAGE": [["on"], ["off"]],
+    "PROFILE_CHECK_OUT": [["on"], ["off"]],
+    "PROFILE_USER_CHANNELS": [["on"], ["off"]],
+    "PROFILE_CERTIFICATE": [["{device_ca}"]],
+    "SCEP_CHALLENGE": [["{hmac}"], ["{phrase}"]],
+    "SCEP_LEGACY": [["on"], ["off"]],
     "RETURN_TO_SERVICE": [
         ["on"], ["off"], ["on", "wifi-profile={profile}"],
         ["on", "wifi-profile={signed_profile}", "mdm-profile={profile}",
          "preserve-data-plan", "retry-enrollment"]],
+    "ENROLLMENT_FLOW": [["download", "device"], ["device"], ["byod"],
+                        ["download", "device", "ota"], ["login"]],
+    "ENROLLMENT_CA_CERTIFICATE": [["{device_ca}"], ["{two_cas}"]],
+    "ENROLLMENT_SIGNATURE": [["require"], ["accept-unverified"]],
+    "ENROLLMENT_MINIMUM_OS": [["iPhone=26.1"], ["iPad=18", "Mac=15:24A1"]],
+    "ENROLLMENT_SERIAL": [["{serials}"]],
+    "ENROLLMENT_LOGIN": [["/login"], ["https://mdm.example.com/login"]],
+    "ENROLLMENT_USER": [["domain=example.com"],
+                        ["variable=MAIL", "domain=example.com"]],
+    "ENROLLMENT_TOKEN_LIFE": [["1h"], ["15m", "180d"], ["1h", "off"]],
+    "SERVICE_DISCOVERY": [["mdm-byod", "/byod"],
+                          ["mdm-adde", "https://h.example/adde", "Mac"]],
 }
 BAD = {
     "ENDPOINT": [["mdmx"], ["MDM api"], [""]],
@@ -126,6 +166,11 @@ BAD = {
     "LEASE_TIME": [["0s"], ["x"]],
     "COMMAND_EXPIRATION": [["1s"], ["on"], ["4000d"], [""]],
     "RESULT_RETENTION": [["59m"], ["forever"], ["0"], [""]],
+    "ESCROW_KEY_UNLOCK_URL": [["http://h/"], ["off"], [""],
+                              ["https://h/?x=1"],
+                              ["https://h/", "ca={missing}"],
+                              ["https://h/", "ca={garbage}"],
+                              ["https://h/", "{server_ca}"]],
     "DECLARATIVE_MANAGEMENT": [
         ["builtin"], ["on"], [""], ["file:///etc/passwd"], ["ftp://h/x"],
         ["http://"], ["http://user:word@h/"], ["http://h/?x=1"],
@@ -136,14 +181,58 @@ BAD = {
         ["{rsa_key}", "not-a-uuid"], ["{rsa_key}", SERVER_UUID + "0"],
         ["{small_key}", SERVER_UUID], ["{ec_key}", SERVER_UUID],
         ["{sealed_key}", SERVER_UUID], ["{device_ca}", SERVER_UUID]],
+    "SCEP_CERTIFICATE": [["{missing}"], ["{garbage}"], ["{scep_key}"]],
+    "SCEP_CERTIFICATE_KEY": [["{missing}"], ["{dir}"]],
+    "SCEP_VALIDITY": [["59m"], ["off"], ["3651d"], [""]],
+    "PUBLIC_URL": [["http://mdm.example.com"], ["mdm.example.com"],
+                   ["https://mdm.example.com/mdm"], ["https://"], [""]],
+    "PROFILE_ORGANIZATION": [[""], ["x" * 8193]],
+    "PROFILE_NAME": [[""], ["a\x01b"]],
+    "PROFILE_IDENTIFIER": [[""], ["a b"], ["com/example"], ["x" * 201]],
+    "PROFILE_ACCESS_RIGHTS": [["0"], ["8192"], ["2"], ["128"], ["all"],
+                              [""]],
+    "PROFILE_SIGNER": [["{push_cert}", "{other_key}"],
+                       ["{push_cert}", "{missing}"],
+                       ["{garbage}", "{push_key}"]],
+    "PROFILE_TOPIC": [["com.example"], [""]],
+    "PROFILE_SERVER_URL": [["http://x.example/mdm"], ["/mdm"], [""]],
+    "PROFILE_CHECKIN_URL": [["http://x.example/"], [""]],
+    "PROFILE_SCEP_URL": [["ftp://x.example/"], ["/scep"], [""]],
+    "PROFILE_SCEP_CHALLENGE": [["{missing}"], ["{dir}"]],
+    "PROFILE_SIGN_MESSAGE": [["yes"], [""]],
+    "PROFILE_CHECK_OUT": [["1"], [""]],
+    "PROFILE_USER_CHANNELS": [["no"], [""]],
+    "PROFILE_CERTIFICATE": [["{missing}"], ["{garbage}"], ["{push_key}"]],
+    "SCEP_CHALLENGE": [["{missing}"], ["{empty}"], ["{dir}"],
+                       ["{long_word}"]],
+    "SCEP_LEGACY": [["des"], [""]],
     "RETURN_TO_SERVICE": [
         ["yes"], [""], ["off", "retry-enrollment"], ["on", "on"],
         ["on", "wifi-profile={missing}"], ["on", "wifi-profile={garbage}"],
         ["on", "mdm-profile={push_cert}"], ["on", "mdm-profile={dir}"],
         ["on", "retry-enrollment", "retry-enrollment"]],
+    "ENROLLMENT_FLOW": [["all"], [""], ["byod", "device"], ["ota", "ota"]],
+    "ENROLLMENT_CA_CERTIFICATE": [["{missing}"], ["{garbage}"],
+                                  ["{push_cert}"]],
+    "ENROLLMENT_SIGNATURE": [["off"], [""]],
+    "ENROLLMENT_MINIMUM_OS": [["26.1"], ["iPhone"], ["Phone=1"],
+                              ["iPhone=new"], ["iPad=18", "iPad=19"]],
+    "ENROLLMENT_SERIAL": [["{missing}"], ["{two_words}"], ["{dir}"]],
+    "ENROLLMENT_LOGIN": [["login"], ["http://mdm.example.com/login"], [""]],
+    "ENROLLMENT_USER": [["example.com"], ["domain=@example.com"],
+                        ["variable="]],
+    "ENROLLMENT_TOKEN_LIFE": [["1s"], ["off"], ["1h", "1m"], [""]],
+    "SERVICE_DISCOVERY": [["byod", "/byod"], ["mdm-byod", "byod"],
+                          ["mdm-byod", "/byod", "Phone"]],
 }
 # What must stand beside a directive for its good values.
-BESIDE = {"DEVICE_IDENTITY": [("/mdm", "TRUSTED_PROXY", "127.0.0.1")]}
+BESIDE = {"DEVICE_IDENTITY": [("/mdm", "TRUSTED_PROXY", "127.0.0.1")],
+          "SCEP_CERTIFICATE": [("http", "SCEP_CERTIFICATE_KEY",
+                                "{scep_key}")],
+          "SCEP_CERTIFICATE_KEY": [("http", "SCEP_CERTIFICATE",
+                                    "{scep_ca}")],
+          "PROFILE_SCEP_CHALLENGE": [("server", "PROFILE_SCEP_URL",
+                                      "https://x.example/scep")]}
 PLACE = {"main": "http", "server": "server", "location": "/mdm"}
 
 
@@ -153,7 +242,7 @@ def test_every_directive_has_values():
 
 
 def write(path, text, mode=0o600):
-    with open(path, "w", encoding="ascii") as f:
+    with open(path, "w", encoding="utf-8") as f:
         f.write(text)
     os.chmod(path, mode)
     return path
@@ -198,6 +287,10 @@ def files(workdir, pki):
             cas += f.read()
     return {
         "dir": base, "missing": os.path.join(base, "missing"),
+        "scep_ca": os.path.join(CASES, "scep", "ca.pem"),
+        "scep_key": os.path.join(CASES, "scep", "ca.key"),
+        "empty": make("empty", "\n"),
+        "long_word": make("long-word", "x" * 257),
         "garbage": make("garbage", "hello\n"),
         "secret": make("secret", "5a" * 32 + "\n"),
         "other_secret": make("other-secret", "a5" * 32 + "\n"),
@@ -210,6 +303,8 @@ def files(workdir, pki):
         "bad_tokens": make("bad-tokens", "justaword\n"),
         "bad_scope_tokens": make("bad-scope", f"x:push:{digest}\n"),
         "two_cas": make("two-cas", cas),
+        "serials": make("serials", "# ours\nZX0TESTQ7L\nABC123\n"),
+        "two_words": make("two-words", "ABC 123\n"),
         "hmac": make("hmac", "0123456789abcdef0123456789abcdef\n"),
         "short_hmac": make("short-hmac", "0123456789abcde\n"),
         "rsa_key": make("rsa-key", private_key(2048)),
@@ -250,7 +345,8 @@ def test_good_values(name, own_server, files):
         else:
             server.settings = [s for s in server.settings if s[1] != name]
             server.settings.append((place_of(row), name, *fill(args, files)))
-            server.settings += BESIDE.get(name, [])
+            server.settings += [(place, other, *fill(more, files)) for
+                                place, other, *more in BESIDE.get(name, [])]
         status, text = server.configtest()
         assert status == 0, (args, text)
 
@@ -344,6 +440,9 @@ def test_given_twice(name, own_server, files):
         # Once per topic: the same one twice is a mistake, another is not.
         server.raw = [(place, server.line(name, [files["push_both"]]))]
         assert server.configtest()[0] == 0
+        return
+    if name == "SERVICE_DISCOVERY":
+        assert status == 0, text    # a line for each kind of device
         return
     assert status != 0, text
     assert name_in(server, row) in text

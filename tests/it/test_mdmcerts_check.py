@@ -30,7 +30,7 @@ DECIDED = {
     "C53-ec-push.pem": (1, "not an RSA key"),
     "C53-rsa-1024.pem": (1, "1024 bits"),
     "C53-rsa-pkcs8.der": (0, ""),
-    "C54-des-dek-info.key": (1, "DES-CBC"),
+    "C54-des-dek-info.key": (0, ""),
     "C54-pkcs8-pbe-md5-des.key": (0, ""),
     "C55-rc2-40-keychain.p12": (0, ""),
     "C55-no-mac.p12": (1, "has no checksum"),

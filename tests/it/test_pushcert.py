@@ -205,7 +205,8 @@ def test_renewal_ends_the_back_off(own_server, own_apns, pki, log):
     server = own_server()
     device, api = enrolled(server, pki, server.push.topic), server.api()
     stranger = pki.other_ca.issue(
-        "stranger", server.push.cert.subject, None, kind=type(server.push))
+        "stranger", server.push.cert.subject, None, kind=type(server.push),
+        key_kind="rsa")
     stranger.topic = server.push.topic
     assert api.put_pushcert(stranger.both_pem, "?force=1").status == 200
     _ = api.push(device.id)

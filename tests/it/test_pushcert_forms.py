@@ -27,7 +27,7 @@ FORMS = [
     ("push-ok.pem", "C53-rsa-pkcs8.key", None, TAKEN),
     ("push-ok.pem", "C53-rsa-pkcs8.der", None, TAKEN),
     ("push-ok.pem", "C54-des3-dek-info.key", "secret", TAKEN),
-    ("push-ok.pem", "C54-des-dek-info.key", "secret", "DES-CBC"),
+    ("push-ok.pem", "C54-des-dek-info.key", "secret", TAKEN),
     ("push-ok.pem", "C54-pkcs8-encrypted.key", "secret", TAKEN),
     ("push-ok.pem", "C54-pkcs8-encrypted.key", "wrong", "does not open"),
     ("push-ok.pem", "C54-pkcs8-encrypted.key", None, "is encrypted"),
@@ -65,6 +65,11 @@ def path_of(name):
 
 def read(name):
     with open(path_of(name), "rb") as f:
+        return f.read()
+
+
+def read_file(path):
+    with open(path, "rb") as f:
         return f.read()
 
 
@@ -213,3 +218,35 @@ def test_key_is_sealed_and_unreadable_elsewhere(own_server, pki):
         with open(os.path.join(server.state_dir, name), "rb") as f:
             data = f.read()
         assert secret[40:72] not in data and pem[60:100] not in data, name
+
+
+def test_renewed_certificate_alone(own_server, enroll, own_apns, pki):
+    """The key stayed the same, so the certificate is all there is: it is
+    taken with the stored key and used at once."""
+    server = own_server()
+    api = server.api()
+    old = server.push
+    device = enroll(server)
+    renewed = pki.push(old.topic, days=(0, 390), key=old.key)
+    stranger = pki.push(old.topic, days=(0, 390))
+    reply = api.put_pushcert(read_file(stranger.cert_file))
+    assert reply.status == 400
+    assert "the one that is stored for this topic does not belong to" \
+        in reply.json["error"]
+    reply = api.put_pushcert(read_file(renewed.cert_file))
+    assert reply.status == 200, reply
+    assert reply.json["topic"] == old.topic
+    assert api.push(device.id).status == 200
+    push = own_apns.wait_token(device.token_hex)
+    assert push["fingerprint"] == renewed.fingerprint
+    # Itself once more, and the one before it, are no renewals.
+    for again in (renewed, old):
+        reply = api.put_pushcert(read_file(again.cert_file), "?force=1")
+        assert reply.status == 400
+        assert "there is no private key in it; the file" \
+            in reply.json["error"]
+    # A topic of which nothing is stored.
+    reply = api.put_pushcert(read_file(pki.push().cert_file), "?force=1")
+    assert reply.status == 400
+    assert "there is no private key in it; the file" in reply.json["error"]
+    api.transport.close()

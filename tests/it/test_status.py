@@ -185,7 +185,7 @@ def second_site(server, ca_file):
 def test_an_authority_is_there_once(status_server, pki, tmp_path, log):
     """Whichever files hold it, and however often: Prometheus takes no series
     twice."""
-    log.expect("MDM0520")
+    log.expect("MDM0505")
     ca = pki.ca("Twice", days=(-30, 10))
     twice = tmp_path / "twice.pem"
     tmp_path.chmod(0o755)
@@ -196,7 +196,7 @@ def test_an_authority_is_there_once(status_server, pki, tmp_path, log):
     server.raw.append(("http", second_site(server, ca.cert_file)))
     status, text = server.configtest()
     assert status == 0, text
-    assert text.count("MDM0520") == 1, text
+    assert text.count("MDM0505") == 1, text
     server.start()
     page = Page(server)
     lines = page.get("?format=prometheus").body.decode().splitlines()
@@ -204,7 +204,7 @@ def test_an_authority_is_there_once(status_server, pki, tmp_path, log):
     cert, = page.json()["device_cas"]
     assert (cert["state"], cert["days_left"]) == ("soon", 9)
     assert page.get().body.decode().count("CN=Twice") == 1
-    log.require("MDM0520", 30)
+    log.require("MDM0505", 30)
 
 
 def test_a_suspended_topic(status_server, enroll, own_apns, log):
@@ -265,9 +265,24 @@ def test_file_and_store(status_server, pki):
 
 # -- alarms -------------------------------------------------------------------
 
+def sql(server, text, *args):
+    with contextlib.closing(sqlite3.connect(server.database,
+                                            timeout=20)) as db:
+        with db:
+            return db.execute(text, args).fetchall()
+
+
+def wait_looked(server):
+    """Until the first look at all certificates since the start is over; the
+    next one is an hour away."""
+    wait_for(lambda: sql(server, "SELECT 1 FROM notice WHERE subject ="
+                                 " 'start'"), 30, "the first look")
+
+
 def test_said_once_and_as_an_event(status_server, pki, log):
     """By one process of all, and not again after a reload."""
     server = status_server(workers=3, push=False)
+    wait_looked(server)
     topic = pki.push(days=(-1, 10))
     assert server.api().put_pushcert(topic.both_pem).status == 200
     server.reload()
@@ -298,18 +313,12 @@ def test_said_once_and_as_an_event(status_server, pki, log):
         "source": "import", "replaces": None}
 
 
-def sql(server, text, *args):
-    with contextlib.closing(sqlite3.connect(server.database,
-                                            timeout=20)) as db:
-        with db:
-            return db.execute(text, args).fetchall()
-
-
 def test_another_leader_says_nothing_again(status_server, pki, log):
     """A worker that dies and is made anew is no start."""
     log.expect(r"exited on signal 9", r"exit signal Killed \(9\)",
                "AH00051", "AH00052", "recovered|MDM0103")
     server = status_server(("http", "LEASE_TIME", "1s"), push=False)
+    wait_looked(server)
     certs = [pki.push(days=(-1, 10)) for _ in range(2)]
     for cert in certs:
         assert server.api().put_pushcert(cert.both_pem,
@@ -339,8 +348,27 @@ def test_device_ca_at_configtest(own_server, pki, left):
                         start=False)
     status, text = server.configtest()
     assert status == 0, text
-    assert ("MDM0520" if left > 0 else "MDM0521") in text
+    assert ("MDM0505" if left > 0 else "MDM0506") in text
     assert "An old authority" in text
+
+
+def test_built_in_authority(own_server, pki):
+    """The one that the SCEP server made is shown, one from files is warned of
+    while the configuration is read."""
+    server = own_server(endpoints={**ENDPOINTS, "/scep": "scep"})
+    page = Page(server)
+    assert page.transport.request("GET",
+                                  "/scep?operation=GetCACert").status == 200
+    made, = [c for c in page.json()["device_cas"] if c["source"] == "store"]
+    assert made["state"] == "good" and made["days_left"] > 3000
+    assert [m for m in page.metrics() if m.startswith(
+        "mdm_device_ca_expiry_seconds") and made["sha256"] in m]
+    ca = pki.ca("An issuer", days=(-30, 10), key_kind="rsa")
+    server = own_server([("http", "SCEP_CERTIFICATE", ca.cert_file),
+                         ("http", "SCEP_CERTIFICATE_KEY", ca.key_file)],
+                        start=False)
+    status, text = server.configtest()
+    assert (status, text.count("MDM0505")) == (0, 1), text
 
 
 # -- the feed -----------------------------------------------------------------

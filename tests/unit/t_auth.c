@@ -128,7 +128,8 @@ static mdm_rc ask(world_t *w)
     mdm_rc rc;
 
     mdm_err_clear(&w->err);
-    rc = mdm_auth_device(&w->r, body, &w->speaker, w->arena, &w->err);
+    rc = mdm_auth_device(&(mdm_proof_t){&w->r, body, NULL},
+                         &w->speaker, w->arena, &w->err);
     assert_int_equal(w->err.rc, rc);
     assert_int_equal(rc == MDM_OK, w->err.text[0] == '\0');
     assert_int_equal(rc == MDM_OK, w->speaker.cert.n > 0);
@@ -708,7 +709,8 @@ static void check_request(void *ctx, const char *file, const char *expect)
     }
     w->r.signature = mdm_buf_str(&value);
     mdm_err_clear(&w->err);
-    rc = mdm_auth_device(&w->r, content, &w->speaker, w->arena, &w->err);
+    rc = mdm_auth_device(&(mdm_proof_t){&w->r, content, NULL},
+                         &w->speaker, w->arena, &w->err);
     if (rc != (testcms_is_yes(expect) ? MDM_OK : MDM_EIDENTITY)) {
         fail_msg("%s: rc %d, %s", file, rc, w->err.text);
     }
@@ -728,7 +730,8 @@ static void check_signature(void *ctx, const char *file, const char *expect)
 
     w->r.signature = text;
     mdm_err_clear(&w->err);
-    rc = mdm_auth_device(&w->r, content, &w->speaker, w->arena, &w->err);
+    rc = mdm_auth_device(&(mdm_proof_t){&w->r, content, NULL},
+                         &w->speaker, w->arena, &w->err);
     if (rc != (testcms_is_yes(expect) ? MDM_OK
                : untrusted            ? MDM_EDENIED
                                       : MDM_EIDENTITY)) {

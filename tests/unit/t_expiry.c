@@ -292,9 +292,9 @@ static void test_device_ca(void **state)
     trusts[0] = trust;
     s.config.trusts = trusts;
     s.config.ntrusts = 1;
-    assert_non_null(strstr(look(&s, now), "E MDM0520"));
+    assert_non_null(strstr(look(&s, now), "E MDM0505"));
     assert_string_equal(look(&s, now), "");
-    assert_non_null(strstr(look(&s, now + 3 * DAY_US), "A MDM0521"));
+    assert_non_null(strstr(look(&s, now + 3 * DAY_US), "A MDM0506"));
     mdm_trust_free(&trust);
     free(pem);
     testcert_free(&ca);
@@ -324,7 +324,7 @@ static void test_long_name(void **state)
     trusts[0] = trust;
     s.config.trusts = trusts;
     s.config.ntrusts = 1;
-    assert_non_null(strstr(look(&s, mdm_wall_us(NULL)), "E MDM0520"));
+    assert_non_null(strstr(look(&s, mdm_wall_us(NULL)), "E MDM0505"));
     assert_int_equal(db_int(s.w, "SELECT COUNT(*) FROM event"), 1);
     mdm_trust_free(&trust);
     free(pem);

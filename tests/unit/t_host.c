@@ -152,7 +152,11 @@ static void test_sizes(void **state)
                            &limits), 1);
     assert_non_null(strstr(w->text, "X-Cert"));
     assert_int_equal(check(w, "api", NULL, NULL, &limits), 0);
+    assert_int_equal(check(w, "enroll", NULL, NULL, &limits), 1);
+    assert_non_null(strstr(w->text, "x-apple-aspen-deviceinfo"));
+    assert_int_equal(check(w, "enroll", NULL, NULL, &GOOD), 0);
     limits.body_max = 1;
+    assert_int_equal(check(w, "wellknown", NULL, NULL, &limits), 0);
     assert_int_equal(check(w, "mdm", NULL, NULL, &limits), 2);
 }
 

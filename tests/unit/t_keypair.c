@@ -6,6 +6,9 @@
 #include "testcms.h"
 
 #include <openssl/err.h>
+#include <openssl/pkcs12.h>
+#include <openssl/provider.h>
+#include <openssl/ui.h>
 
 #include "mdm_mem.h"
 #include "mdm_str.h"
@@ -56,29 +59,133 @@ static void expect(const char *cert, mdm_str_t key, const char *phrase,
     assert_int_equal(is_locked, locked);
 }
 
-/* What OpenSSL retired opens in a context of the reader's own, but for the
- * traditional form, whose ciphers are the host's. */
+/* What OpenSSL retired opens, too, in a context of the reader's own. */
 static void check_case(void *ctx, const char *file, const char *verdict)
 {
-    bool traditional = strstr(file, "dek-info") != NULL;
     mdm_str_t key = read_case(file);
     const char *cert = ctx;
 
-    if (traditional && strcmp(verdict, "accept-with-passphrase") != 0) {
-        expect(cert, key, "secret", false,
-               "the private key is encrypted with DES-CBC, which OpenSSL "
-               "offers no more; encrypt it anew: openssl pkey -provider "
-               "legacy -provider default -aes256 -in OLD -out NEW");
-        expect(cert, key, NULL, false, "encrypted with DES-CBC");
-    } else {
-        expect(cert, key, "secret", false, NULL);
-        expect(cert, key, "Secret", true,
-               "the private key does not open with this pass phrase");
-        expect(cert, key, "", true, "does not open with this pass phrase");
-        expect(cert, key, NULL, true,
-               "the private key is encrypted, and no pass phrase was given");
-    }
+    assert_non_null(verdict);
+    expect(cert, key, "secret", false, NULL);
+    expect(cert, key, "Secret", true,
+           "the private key does not open with this pass phrase");
+    expect(cert, key, "", true, "does not open with this pass phrase");
+    expect(cert, key, NULL, true,
+           "the private key is encrypted, and no pass phrase was given");
     free_case(key);
+}
+
+/* A machine without OpenSSL's legacy module: said, with what helps. */
+static void test_no_legacy(void **state)
+{
+    mdm_str_t pem = read_case("pki/push-ok.pem");
+    mdm_str_t key = read_case("pki/C54-des-dek-info.key");
+    char *cert = strndup(pem.s, pem.n);
+
+    (void)state;
+    assert_int_equal(setenv("OPENSSL_MODULES", "/nonexistent", 1), 0);
+    expect(cert, key, "secret", false,
+           "the private key is encrypted with DES-CBC, for which OpenSSL's "
+           "legacy provider is not installed");
+    free_case(key);
+    key = read_case("pki/C54-pkcs8-pbe-md5-des.key");
+    expect(cert, key, "secret", true, "needs OpenSSL's legacy provider");
+    assert_int_equal(unsetenv("OPENSSL_MODULES"), 0);
+    expect(cert, key, "secret", false, NULL);
+    assert_int_equal(OSSL_PROVIDER_available(NULL, "legacy"), 0);
+    free(cert);
+    free_case(key);
+    free_case(pem);
+}
+
+/* OpenSSL's way to a terminal. */
+static int opened;
+
+static int open_terminal(UI *ui)
+{
+    (void)ui;
+    opened++;
+    return 0;
+}
+
+/* A certificate can be dressed as something encrypted: nobody is asked. */
+static void test_nobody_is_asked(void **state)
+{
+    static const char dressed[] =
+        "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\n"
+        "DEK-Info: AES-256-CBC,000102030405060708090A0B0C0D0E0F\n\n"
+        "AAAAAAAAAAAAAAAAAAAAAA==\n-----END CERTIFICATE-----\n";
+    UI_METHOD *terminal = UI_create_method("test");
+    const UI_METHOD *before = UI_get_default_method();
+
+    (void)state;
+    assert_int_equal(UI_method_set_opener(terminal, open_terminal), 0);
+    UI_set_default_method(terminal);
+    expect(dressed, MDM_STR(""), "word", false, "damaged");
+    expect(dressed, MDM_STR(""), NULL, false, "damaged");
+    UI_set_default_method(before);
+    UI_destroy_method(terminal);
+    assert_int_equal(opened, 0);
+}
+
+static void expect_bytes(mdm_str_t bytes, const char *part)
+{
+    mdm_arena_t *arena = mdm_arena_new(true);
+    mdm_keypair_t pair;
+    mdm_err_t err;
+
+    assert_int_equal(mdm_keypair_read(&bytes, 1, MDM_STR("word"), arena, &pair,
+                                      &err),
+                     MDM_EINVAL);
+    if (strstr(err.text, part) == NULL) {
+        fail_msg("%s", err.text);
+    }
+    assert_int_equal(ERR_peek_error(), 0);
+    mdm_arena_free(&arena);
+}
+
+/* Pass phrases stretched by so many rounds that opening takes minutes, in
+ * the places where it can be seen: in PKCS#8 the number is put in after the
+ * key was encrypted, so that the test does not take them itself. */
+static void test_many_rounds(void **state)
+{
+    testcert_t c = testcert_push("com.apple.mgmt.External.1");
+    X509_ALGOR *slow = PKCS5_pbe2_set_iv(EVP_aes_256_cbc(), 2000000000, NULL,
+                                         0, NULL, -1);
+    ASN1_OCTET_STRING *text;
+    X509_SIG *sealed = X509_SIG_new();
+    BIO *bio = BIO_new(BIO_s_mem());
+    unsigned char *der = NULL;
+    X509_ALGOR *algorithm;
+    PKCS12 *p12;
+    char *pem;
+    int n;
+
+    (void)state;
+    X509_SIG_getm(sealed, &algorithm, &text);
+    assert_int_equal(X509_ALGOR_copy(algorithm, slow), 1);
+    assert_int_equal(ASN1_OCTET_STRING_set(text, (const unsigned char *)
+                                                     "0123456789abcdef", 16),
+                     1);
+    n = i2d_X509_SIG(sealed, &der);
+    expect_bytes((mdm_str_t){(char *)der, (size_t)n}, "too long");
+    OPENSSL_free(der);
+    assert_int_equal(PEM_write_bio_PKCS8(bio, sealed), 1);
+    pem = testcert_text(bio);
+    expect_bytes(mdm_str_from(pem), "too long");
+    free(pem);
+    p12 = PKCS12_create("word", "x", c.key, c.cert, NULL, 0, 0, 1, -1, 0);
+    assert_int_equal(PKCS12_set_mac(p12, "word", 4, NULL, 8, 2000001,
+                                    EVP_sha256()),
+                     1);
+    der = NULL;
+    n = i2d_PKCS12(p12, &der);
+    expect_bytes((mdm_str_t){(char *)der, (size_t)n}, "too long");
+    OPENSSL_free(der);
+    PKCS12_free(p12);
+    X509_SIG_free(sealed);
+    X509_ALGOR_free(slow);
+    testcert_free(&c);
 }
 
 static void test_cases(void **state)
@@ -273,6 +380,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),
+        cmocka_unit_test(test_no_legacy),
+        cmocka_unit_test(test_nobody_is_asked),
+        cmocka_unit_test(test_many_rounds),
         cmocka_unit_test(test_forms),
         cmocka_unit_test(test_mutations),
         cmocka_unit_test(test_many_wrong),

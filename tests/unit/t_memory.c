@@ -93,7 +93,8 @@ static mdm_rc ask(world_t *w, mdm_str_t signature, const char *body, long at)
                                    &w->server->owned_trust, &err), MDM_OK);
     w->server->device_trust = w->server->owned_trust;
     left = at;
-    rc = mdm_auth_device(&r, mdm_str_from(body), &speaker, arena, &err);
+    rc = mdm_auth_device(&(mdm_proof_t){&r, mdm_str_from(body), NULL},
+                         &speaker, arena, &err);
     assert_int_equal(ERR_peek_error(), 0);
     mdm_trust_free(&w->server->owned_trust);
     mdm_arena_free(&arena);

@@ -1,10 +1,8 @@
 /*
- * t_plist.c - the property-list reader: every file of tests/cases against
- * its verdict, wanted values, faults with their place, lenient reading, JSON.
- * t_plist_hostile.c has the documents that are made to do harm.
- *
- * Documents are read from heap blocks of exactly their size, so that ASan
- * sees a read past the end, and on a thread with a small stack.
+ * t_plist.c - the property-list reader and writer: every file of tests/cases
+ * against its verdict, wanted values, faults with their place, JSON.  Hostile
+ * documents are in t_plist_hostile.c.  What is read lies in heap blocks of
+ * exactly its size, for ASan, and on a thread with a small stack.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -715,14 +713,18 @@ static void test_write(void **state)
 {
     const mdm_plist_put_t inner[] = {
         {.key = "On", .type = MDM_PLIST_BOOL, .flag = true},
-        {.key = "Off", .type = MDM_PLIST_BOOL},
-    };
+        {.key = "Off", .type = MDM_PLIST_BOOL}};
+    const mdm_plist_put_t list[] = {
+        {.type = MDM_PLIST_INTEGER, .number = -5},
+        {.type = MDM_PLIST_ABSENT}, {.type = MDM_PLIST_ARRAY},
+        {.type = MDM_PLIST_STRING, .value = {"s", 1}}};
     mdm_plist_put_t items[] = {
         {.key = "Empty", .type = MDM_PLIST_STRING, .value = {"", 0}},
         {.key = "Text", .type = MDM_PLIST_STRING, .value = {"a<&>b", 5}},
         {.key = "Left", .type = MDM_PLIST_ABSENT},
         {.key = "Data", .type = MDM_PLIST_DATA, .value = {"\0\xff\n", 3}},
         {.key = "Dict", .type = MDM_PLIST_DICT, .items = inner, .n = 2},
+        {.key = "List", .type = MDM_PLIST_ARRAY, .items = list, .n = 4},
     };
     char big[100000];
     mdm_buf_t xml;
@@ -736,7 +738,8 @@ static void test_write(void **state)
     assert_int_equal(to_json(mdm_buf_str(&xml), &json, &err), MDM_OK);
     assert_string_equal(mdm_buf_str(&json).s,
                         "{\"Empty\":\"\",\"Text\":\"a<&>b\",\"Data\":"
-                        "\"AP8K\",\"Dict\":{\"On\":true,\"Off\":false}}");
+                        "\"AP8K\",\"Dict\":{\"On\":true,\"Off\":false},"
+                        "\"List\":[-5,[],\"s\"]}");
     mdm_buf_clear(&json);
     mdm_buf_clear(&xml);
     /* Long data is put together from pieces without a seam. */
@@ -756,15 +759,15 @@ static void test_write(void **state)
     mdm_buf_init(&xml, 1 << 20);
     assert_int_equal(mdm_plist_write(items, 2, &xml, &err), MDM_EINVAL);
     mdm_buf_clear(&xml);
-    items[1].value = MDM_STR("a\r\n");
+    items[1].value = MDM_STR("a\xc3");
     assert_int_equal(mdm_plist_write(items, 2, &xml, &err), MDM_EINVAL);
     mdm_buf_clear(&xml);
-    /* Lines of PEM come back as they were. */
-    items[1].value = MDM_STR("a\nb\n");
+    /* Blanks of any kind and other scripts come back as they were. */
+    items[1].value = MDM_STR("a\r\n\t\xc3\xa4");
     assert_int_equal(mdm_plist_write(items, 2, &xml, &err), MDM_OK);
     assert_int_equal(to_json(mdm_buf_str(&xml), &json, &err), MDM_OK);
     assert_string_equal(mdm_buf_str(&json).s,
-                        "{\"Empty\":\"\",\"Text\":\"a\\nb\\n\"}");
+                        "{\"Empty\":\"\",\"Text\":\"a\\r\\n\\t\xc3\xa4\"}");
     mdm_buf_clear(&json);
     mdm_buf_clear(&xml);
 }

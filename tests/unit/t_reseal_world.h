@@ -13,6 +13,7 @@
 #include "mdm_log.h"
 #include "mdm_pushcert.h"
 #include "mdm_sql.h"
+#include "mdm_store_issue.h"
 #include "mdm_time.h"
 
 static const unsigned char key_old[MDM_SEAL_KEY_LEN] = {1};
@@ -197,6 +198,16 @@ static mdm_rc add_event(mdm_tx_t *tx, void *arg, mdm_err_t *err)
         1, err);
 }
 
+static mdm_rc add_authority(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    mdm_authority_row_t row = {.state = MDM_AUTHORITY_CURRENT,
+                               .fingerprint = MDM_STR(TOPIC),
+                               .certificate = MDM_STR("certificate"),
+                               .key = MDM_STR("key of the authority")};
+
+    return mdm_store_authority_add(tx, &row, 1, arg, err);
+}
+
 /* Something in every sealed column. */
 static void fill(world_t *w)
 {
@@ -224,6 +235,8 @@ static void fill(world_t *w)
     pair.fingerprint[0] = 'f';
     assert_int_equal(mdm_pushcert_import(w->store, &pair, &how, &stored,
                                          &w->err), MDM_OK);
+    assert_int_equal(mdm_store_write(w->store, add_authority, &stored,
+                                     &w->err), MDM_OK);
     columns = mdm_sealed_columns(&n);
     for (i = 0; i < n; i++) {
         if (count(w, &columns[i], NULL) == 0) {
@@ -321,7 +334,9 @@ static void all_there(world_t *w)
         {w, "SELECT authenticate_s FROM enrollment WHERE eid = 1",
          "enrollment.authenticate:1", "raw check-in message"},
         {w, "SELECT token_update_s FROM enrollment WHERE eid = 1",
-         "enrollment.token_update:1", "raw check-in message"}};
+         "enrollment.token_update:1", "raw check-in message"},
+        {w, "SELECT key_s FROM authority", "authority.key:" TOPIC,
+         "key of the authority"}};
     look_t l = {.arena = w->arena};
     size_t i;
 

@@ -451,9 +451,11 @@ static void check_plan(sqlite3 *db, mdm_stmt_t stmt)
     while (sqlite3_step(st) == SQLITE_ROW) {
         detail = (const char *)sqlite3_column_text(st, 3);
         rows++;
-        /* A few rows, read by people only. */
+        /* A few rows. */
         if (stmt == MDM_SQL_PUSHCERT_LIST ||
-            stmt == MDM_SQL_PUSHCERT_KEY_ROWS) {
+            stmt == MDM_SQL_PUSHCERT_KEY_ROWS ||
+            stmt == MDM_SQL_AUTHORITY_LIST ||
+            stmt == MDM_SQL_AUTHORITY_KEY_ROWS) {
             continue;
         }
         if (strncmp(detail, "SCAN", 4) == 0 ||

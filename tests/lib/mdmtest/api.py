@@ -47,6 +47,15 @@ class Api:
         path = "/v1/enqueue/" + ",".join(quote_id(i) for i in ids)
         return self.call(method, path + query, body)
 
+    def order(self, ids, request_type, args=None, query="", **more):
+        """A command of the catalogue, as JSON."""
+        body = {"enrollment_ids": [ids] if isinstance(ids, str) else ids,
+                "request_type": request_type, **more}
+        if args is not None:
+            body["args"] = args
+        return self.call("POST", "/v1/commands" + query,
+                         json.dumps(body).encode())
+
     def push(self, ids, query=""):
         if isinstance(ids, str):
             ids = [ids]

@@ -29,6 +29,8 @@ NORMAL = {
     "MDM0403",  # connected to the push service
     "MDM0407",  # the push service closes a connection in good order
     "MDM0503",  # push certificate stored
+    "MDM0520",  # a certificate authority was made
+    "MDM0521",  # a certificate was issued
     "MDM0603",  # change by the API
 }
 

@@ -45,6 +45,9 @@ class Request:
                             handler.headers.items()]
         self.headers = dict(self.header_list)
         self.body = body
+        # DER of the client's certificate, over TLS
+        self.peer = (handler.connection.getpeercert(True)
+                     if hasattr(handler.connection, "getpeercert") else None)
 
     def __repr__(self):
         return f"<{self.method} {self.path}>"
@@ -95,8 +98,10 @@ class Threads(http.server.ThreadingHTTPServer):
 
 
 class MockDM:
-    def __init__(self, key=None, port=0):
+    def __init__(self, key=None, port=0, tls=None):
+        """tls: an SSLContext to serve with."""
         self.key = key
+        self.tls = tls
         self.port = port
         self.lock = threading.Lock()
         self.requests = []
@@ -108,13 +113,17 @@ class MockDM:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}/dm"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self.port}/dm"
 
     # -- life -----------------------------------------------------------------
 
     def start(self):
         self.httpd = Threads(("127.0.0.1", self.port), Handler)
         self.httpd.mock = self
+        if self.tls:
+            self.httpd.socket = self.tls.wrap_socket(self.httpd.socket,
+                                                     server_side=True)
         self.port = self.httpd.server_address[1]
         threading.Thread(target=self.httpd.serve_forever, args=(0.05,),
                          daemon=True).start()
