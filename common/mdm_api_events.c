@@ -30,12 +30,15 @@ static mdm_rc read_events(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 /* What is the same for all events, and what this one says. */
 static json_t *row_json(const mdm_event_row_t *r)
 {
-    json_t *json = json_pack("{s:I, s:o, s:o, s:o}", "id", (json_int_t)r->seq,
-                             "event_id", mdm_api_string(r->uuid), "topic",
-                             mdm_api_string(r->topic), "created_at",
-                             mdm_api_time(r->created_at));
-    json_t *body = r->body.s != NULL
-                       ? json_loadb(r->body.s, r->body.n, 0, NULL)
+    const mdm_event_t *e = &r->event;
+    json_t *json = json_pack("{s:I, s:o, s:o, s:o, s:o}", "id",
+                             (json_int_t)r->seq, "event_id",
+                             mdm_api_string(r->uuid), "topic",
+                             mdm_api_string(e->topic), "created_at",
+                             mdm_api_time(r->created_at), "enrollment_id",
+                             mdm_api_string(e->enrollment_id));
+    json_t *body = e->body.s != NULL
+                       ? json_loadb(e->body.s, e->body.n, 0, NULL)
                        : NULL;
 
     if (body != NULL) {

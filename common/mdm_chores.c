@@ -287,13 +287,7 @@ static mdm_rc silent_devices(mdm_slice_t *slice, mdm_err_t *err)
 
 static mdm_rc ending_certificates(mdm_slice_t *slice, mdm_err_t *err)
 {
-    mdm_rc rc = mdm_expiry_look(&slice->config->expiry, slice->mark[0] == 0,
-                                slice->now_us, err);
-
-    if (rc == MDM_OK) {
-        slice->mark[0] = 1;
-    }
-    return rc;
+    return mdm_expiry_look(&slice->config->expiry, slice->now_us, err);
 }
 
 static mdm_rc is_old_event(mdm_tx_t *tx, void *arg, mdm_err_t *err)

@@ -225,28 +225,6 @@ static void warn(const mdm_log_t *log, const char *text)
     mdm_log_msg(log, MDM_LOG_WARNING, MDM_MSG_CONFIG_WARNING, "%s", text);
 }
 
-static void check_push_certs(const mdm_config_t *c, const mdm_log_t *log)
-{
-    int64_t now = mdm_wall_us(NULL);
-    char end[64];
-    size_t i;
-
-    for (i = 0; i < c->npush_certs; i++) {
-        if (c->push_certs[i]->not_after_us <
-            now + c->push_cert_warn_us) {
-            mdm_log_msg(log, MDM_LOG_WARNING,
-                        c->push_certs[i]->not_after_us < now
-                            ? MDM_MSG_PUSH_CERTIFICATE_EXPIRED
-                            : MDM_MSG_PUSH_CERTIFICATE_EXPIRING,
-                        "the push certificate of %.*s %s",
-                        MDM_STR_ARG(c->push_certs[i]->topic),
-                        mdm_pushcert_describe_end(
-                            c->push_certs[i]->not_after_us, now, end,
-                            sizeof(end)));
-        }
-    }
-}
-
 /* What is wrong with one directive alone was refused where it stands. */
 mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
                         mdm_err_t *err)
@@ -257,7 +235,7 @@ mdm_rc mdm_config_check(const mdm_config_t *c, const mdm_log_t *log,
     if (mdm_config_check_scep(c, log, err) != MDM_OK) {
         return MDM_ECONFIG;
     }
-    check_push_certs(c, log);
+    mdm_config_warn_ends(c, log);
     if (!c->push && c->npush_certs > 0) {
         warn(log, "push certificates are named but MDMPush (mdm_push) is off: "
                   "this server sends no pushes");
@@ -299,49 +277,6 @@ static mdm_rc check_identity(const mdm_config_t *main,
         }
     }
     return MDM_OK;
-}
-
-static void warn_of_authorities(const mdm_config_t *main,
-                                const mdm_trust_t *trust,
-                                const mdm_log_t *log)
-{
-    int64_t now = mdm_wall_us(NULL);
-    const mdm_trust_ca_t *list;
-    char end[64];
-    size_t n;
-    size_t i;
-
-    list = mdm_trust_cas(trust, &n);
-    for (i = 0; i < n; i++) {
-        if (list[i].not_after_us < now + main->push_cert_warn_us) {
-            mdm_log_msg(log, MDM_LOG_WARNING,
-                        list[i].not_after_us < now
-                            ? MDM_MSG_DEVICE_CA_EXPIRED
-                            : MDM_MSG_DEVICE_CA_EXPIRING,
-                        "the device certificate authority %s %s",
-                        list[i].subject,
-                        mdm_pushcert_describe_end(list[i].not_after_us, now,
-                                                  end, sizeof(end)));
-        }
-    }
-}
-
-/* Remembers the device CAs in use, for whoever watches their ends. */
-static void note_trust(const mdm_config_t *main, const mdm_trust_t *trust,
-                       const mdm_log_t *log)
-{
-    mdm_found_t *found = main->found;
-    size_t i;
-
-    for (i = 0; i < found->ntrusts; i++) {
-        if (found->trusts[i] == trust) {
-            return;
-        }
-    }
-    if (found->ntrusts < MDM_TRUSTS_MAX) {
-        found->trusts[found->ntrusts++] = trust;
-        warn_of_authorities(main, trust, log);
-    }
 }
 
 /* Profiles name these places. */
@@ -404,7 +339,7 @@ mdm_rc mdm_config_check_endpoint(const mdm_config_t *main,
             return MDM_ECONFIG;
         }
         if (server->device_trust != NULL) {
-            note_trust(main, server->device_trust, log);
+            mdm_config_note_trust(main, server->device_trust, log);
         }
         break;
     }

@@ -8,6 +8,7 @@
 #include "mdm.h"
 #include "mdm_conn.h"
 #include "mdm_cms.h"
+#include "mdm_expiry.h"
 #include "mdm_jwt.h"
 #include "mdm_mem.h"
 #include "mdm_net.h"
@@ -141,7 +142,8 @@ typedef struct mdm_locked_cert {
 /* What the check of all endpoints met. */
 typedef struct mdm_found {
     bool endpoint;
-    /* Device CAs of the virtual hosts that serve devices, each once. */
+    /* Device CAs of the virtual hosts that serve devices; of those with the
+     * same ones, one. */
     const mdm_trust_t *trusts[MDM_TRUSTS_MAX];
     size_t ntrusts;
 } mdm_found_t;
@@ -267,6 +269,9 @@ const char *mdm_config_identity_header(const mdm_config_t *location);
 const char *mdm_config_flow_name(mdm_flow_t flow);
 bool mdm_config_has_serial(const mdm_serials_t *serials, mdm_str_t serial);
 
+/* Which certificates' ends are watched: of a main node, all endpoints of which
+ * were checked.  Borrowed from it; the store and the log are the caller's. */
+mdm_expiry_config_t mdm_config_expiry(const mdm_config_t *main);
 /* Applies one directive's arguments; mdm_config_set.c. */
 mdm_rc mdm_config_apply(mdm_config_t *config, mdm_directive_id_t id, int argc,
                         const char *const *argv, mdm_err_t *err)

@@ -40,6 +40,13 @@ mdm_rc mdm_config_check_profile(const mdm_config_t *server,
                                 const mdm_log_t *log, mdm_err_t *err)
     MDM_USE_RESULT;
 
+/* Warns of certificates of the main node that end soon; mdm_config_ends.c. */
+void mdm_config_warn_ends(const mdm_config_t *main, const mdm_log_t *log);
+/* Remembers device CAs in use, for whoever watches their ends, and warns of
+ * those that are new and end soon.  Many sites may read one file. */
+void mdm_config_note_trust(const mdm_config_t *main,
+                           const mdm_trust_t *trust, const mdm_log_t *log);
+
 mdm_rc mdm_config_apply_scep(mdm_config_t *config, mdm_directive_id_t id,
                              const char *const *argv, mdm_err_t *err)
     MDM_USE_RESULT;

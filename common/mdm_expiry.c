@@ -15,7 +15,6 @@
 #include "mdm_time.h"
 
 #define DAY_US (INT64_C(86400) * MDM_SEC)
-#define ROWS_MAX 256
 #define SUBJECT_SIZE (MDM_TOPIC_MAX + 8)
 
 /* From the far end to the near one. */
@@ -38,146 +37,90 @@ int mdm_expiry_step(int64_t not_after_us, int64_t now_us)
     return step;
 }
 
-/* One certificate that ends some day. */
-typedef struct end {
-    char subject[SUBJECT_SIZE]; /* of its notice */
-    bool push;                  /* a push certificate; else a device CA */
-    const char *name;           /* topic, or subject of the CA */
-    const char *fingerprint;
-    int64_t not_after_us;
-    int step;
-    bool tell; /* found to be said, in the transaction that notes it */
-} end_t;
-
 typedef struct job {
     const mdm_expiry_config_t *config;
     int64_t now_us;
     mdm_arena_t *arena;
-    end_t *ends;
-    size_t n;
+    mdm_ends_t ends;
+    /* Found to be said, in the transaction that notes it. */
+    bool tell[MDM_ENDS_MAX];
+    bool start;   /* the first look since the configuration was read */
     bool changes; /* there is something to note */
 } job_t;
 
-/* ---- what there is ------------------------------------------------------- */
-
-static void add_end(job_t *job, bool push, const char *name,
-                    const char *fingerprint, int64_t not_after_us)
+static bool is_push(const mdm_end_t *end)
 {
-    end_t *end;
-
-    if (job->n == ROWS_MAX) {
-        return;
-    }
-    end = &job->ends[job->n++];
-    end->push = push;
-    end->name = name;
-    end->fingerprint = fingerprint;
-    end->not_after_us = not_after_us;
-    end->step = mdm_expiry_step(not_after_us, job->now_us);
-    /* Of a push certificate its topic, which the next one has, too. */
-    (void)snprintf(end->subject, sizeof(end->subject), "%s:%s",
-                   push ? "push" : "ca", push ? name : fingerprint);
+    return end->kind == MDM_END_PUSH;
 }
 
-static mdm_rc add_pushcerts(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+static int step_of(const job_t *job, const mdm_end_t *end)
 {
-    mdm_pushcert_row_t *rows =
-        mdm_arena_alloc(job->arena, ROWS_MAX * sizeof(*rows));
-    size_t n = 0;
-    size_t i;
-    mdm_rc rc;
-
-    if (rows == NULL) {
-        return mdm_err_nomem(err);
-    }
-    rc = mdm_store_pushcert_list(tx, job->arena, rows, ROWS_MAX, &n, err);
-    for (i = 0; rc == MDM_OK && i < n; i++) {
-        add_end(job, true, rows[i].topic.s, rows[i].fingerprint.s,
-                rows[i].not_after_us);
-    }
-    return rc;
-}
-
-static void add_authorities(job_t *job)
-{
-    const mdm_trust_ca_t *list;
-    size_t n;
-    size_t t;
-    size_t i;
-
-    for (t = 0; t < job->config->ntrusts; t++) {
-        list = mdm_trust_cas(job->config->trusts[t], &n);
-        for (i = 0; i < n; i++) {
-            add_end(job, false, list[i].subject, list[i].fingerprint,
-                    list[i].not_after_us);
-        }
-    }
-}
-
-/* Those that the server made itself, or issues with. */
-static mdm_rc add_built_in(job_t *job, mdm_err_t *err)
-{
-    mdm_authority_row_t *rows =
-        mdm_arena_alloc(job->arena, MDM_CA_MAX * sizeof(*rows));
-    char *subject;
-    size_t n = 0;
-    size_t i;
-    mdm_rc rc;
-
-    if (rows == NULL) {
-        return mdm_err_nomem(err);
-    }
-    rc = mdm_ca_list(job->config->ca, job->arena, rows, &n, err);
-    for (i = 0; rc == MDM_OK && i < n; i++) {
-        subject = mdm_arena_alloc(job->arena, MDM_TRUST_SUBJECT_SIZE);
-        if (subject == NULL) {
-            return mdm_err_nomem(err);
-        }
-        mdm_x509_subject(rows[i].certificate, subject);
-        add_end(job, false, subject, rows[i].fingerprint.s,
-                rows[i].not_after_us);
-    }
-    return rc;
+    return mdm_expiry_step(end->not_after_us, job->now_us);
 }
 
 /* ---- what is new about it ------------------------------------------------ */
 
+/* What is noted of a certificate: of a push certificate by its topic, which
+ * the next one has, too. */
+static mdm_str_t subject_of(const mdm_end_t *end, char *dst, size_t cap)
+{
+    (void)snprintf(dst, cap, "%s:%.*s", is_push(end) ? "push" : "ca",
+                   MDM_STR_ARG(is_push(end) ? end->name : end->fingerprint));
+    return mdm_str_from(dst);
+}
+
 /* Said once for each step; after the end once a day. */
-static mdm_rc judge(mdm_tx_t *tx, job_t *job, end_t *end, bool *note_r,
+static mdm_rc judge(mdm_tx_t *tx, job_t *job, size_t i, bool *note_r,
                     mdm_err_t *err)
 {
+    const mdm_end_t *end = &job->ends.list[i];
+    int now = step_of(job, end);
+    char subject[SUBJECT_SIZE];
     int64_t step = 0;
     int64_t told = 0;
-    mdm_rc rc = mdm_store_notice_get(tx, mdm_str_from(end->subject), &step,
-                                     &told, err);
+    mdm_rc rc = mdm_store_notice_get(
+        tx, subject_of(end, subject, sizeof(subject)), &step, &told, err);
 
-    end->tell = rc == MDM_OK &&
-                (end->step > step ||
-                 (end->step == MDM_EXPIRY_OVER &&
-                  (told > job->now_us || job->now_us - told >= DAY_US)));
-    *note_r = rc == MDM_OK && (end->tell || end->step != step);
+    job->tell[i] = rc == MDM_OK &&
+                   (now > step ||
+                    (now == MDM_EXPIRY_OVER &&
+                     (told > job->now_us || job->now_us - told >= DAY_US)));
+    *note_r = rc == MDM_OK && (job->tell[i] || now != step);
+    return rc;
+}
+
+/* Which configuration's start was told of last is a notice as well. */
+static mdm_rc judge_start(mdm_tx_t *tx, job_t *job, mdm_err_t *err)
+{
+    int64_t loaded = 0;
+    int64_t told = 0;
+    mdm_rc rc = mdm_store_notice_get(tx, MDM_STR("start"), &loaded, &told,
+                                     err);
+
+    job->start = rc == MDM_OK && loaded != job->config->loaded_us;
     return rc;
 }
 
 static mdm_rc find(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
-    bool note = false;
+    bool due = false;
     size_t i;
     mdm_rc rc;
 
-    rc = add_pushcerts(tx, job, err);
+    rc = mdm_ends_read(tx, job->config, job->arena, &job->ends, err);
     if (rc == MDM_OK) {
-        add_authorities(job);
+        rc = judge_start(tx, job, err);
     }
-    for (i = 0; rc == MDM_OK && i < job->n; i++) {
-        rc = judge(tx, job, &job->ends[i], &note, err);
-        job->changes = job->changes || note;
+    job->changes = job->start;
+    for (i = 0; rc == MDM_OK && i < job->ends.n; i++) {
+        rc = judge(tx, job, i, &due, err);
+        job->changes = job->changes || due;
     }
     return rc;
 }
 
-static mdm_rc add_event(mdm_tx_t *tx, const job_t *job, const end_t *end,
+static mdm_rc add_event(mdm_tx_t *tx, const job_t *job, const mdm_end_t *end,
                         mdm_err_t *err)
 {
     char when[MDM_RFC3339_SIZE];
@@ -186,123 +129,122 @@ static mdm_rc add_event(mdm_tx_t *tx, const job_t *job, const end_t *end,
     mdm_rc rc;
 
     mdm_time_format(end->not_after_us, when);
-    json = json_pack(
-        "{s:{s:s, s:s, s:s, s:I}}", "certificate_event",
-        end->push ? "push_topic" : "subject", end->name, "sha256",
-        end->fingerprint, "not_after", when, "days_left",
-        (json_int_t)((end->not_after_us - job->now_us) / DAY_US));
+    json = json_pack("{s:{s:s, s:s, s:s, s:I}}", "certificate_event",
+                     is_push(end) ? "push_topic" : "subject", end->name.s,
+                     "sha256", end->fingerprint.s, "not_after", when,
+                     "days_left",
+                     (json_int_t)((end->not_after_us - job->now_us) / DAY_US));
     text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
     json_decref(json);
     if (text == NULL) {
         return mdm_err_nomem(err);
     }
-    rc = mdm_store_event_add(tx,
-                             end->push ? MDM_STR("server.PushCertificateEnds")
-                                       : MDM_STR("server.DeviceCAEnds"),
-                             mdm_str_from(text), job->now_us, err);
+    rc = mdm_store_event_add(
+        tx,
+        &(mdm_event_t){.topic = is_push(end)
+                                    ? MDM_STR("server.PushCertificateEnds")
+                                    : MDM_STR("server.DeviceCAEnds"),
+                       .body = mdm_str_from(text)},
+        job->now_us, err);
     free(text);
     return rc;
 }
 
 /* Judges anew: another leader may have been here. */
+static mdm_rc note_one(mdm_tx_t *tx, job_t *job, size_t i, mdm_err_t *err)
+{
+    const mdm_end_t *end = &job->ends.list[i];
+    char subject[SUBJECT_SIZE];
+    bool due = false;
+    mdm_rc rc = judge(tx, job, i, &due, err);
+
+    if (rc == MDM_OK && job->tell[i]) {
+        rc = add_event(tx, job, end, err);
+    }
+    return rc == MDM_OK && due
+               ? mdm_store_notice_set(
+                     tx, subject_of(end, subject, sizeof(subject)),
+                     step_of(job, end), job->now_us, err)
+               : rc;
+}
+
 static mdm_rc note(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
-    mdm_rc rc = MDM_OK;
-    bool due = false;
-    end_t *end;
     size_t i;
+    mdm_rc rc = judge_start(tx, job, err);
 
-    for (i = 0; rc == MDM_OK && i < job->n; i++) {
-        end = &job->ends[i];
-        rc = judge(tx, job, end, &due, err);
-        if (rc == MDM_OK && end->tell) {
-            rc = add_event(tx, job, end, err);
-        }
-        if (rc == MDM_OK && due) {
-            rc = mdm_store_notice_set(tx, mdm_str_from(end->subject),
-                                      end->step, job->now_us, err);
-        }
+    if (rc == MDM_OK && job->start) {
+        rc = mdm_store_notice_set(tx, MDM_STR("start"),
+                                  job->config->loaded_us, job->now_us, err);
+    }
+    for (i = 0; rc == MDM_OK && i < job->ends.n; i++) {
+        rc = note_one(tx, job, i, err);
     }
     return rc;
 }
 
 /* ---- telling ------------------------------------------------------------- */
 
-static void say(const job_t *job, const end_t *end, mdm_level_t level)
+static void say(const job_t *job, const mdm_end_t *end, mdm_level_t level)
 {
-    bool over = end->step == MDM_EXPIRY_OVER;
+    bool over = step_of(job, end) == MDM_EXPIRY_OVER;
     char text[64];
 
     (void)mdm_pushcert_describe_end(end->not_after_us, job->now_us, text,
                                     sizeof(text));
-    if (end->push) {
+    if (is_push(end)) {
         mdm_log_msg(job->config->log, level,
                     over ? MDM_MSG_PUSH_CERTIFICATE_EXPIRED
                          : MDM_MSG_PUSH_CERTIFICATE_EXPIRING,
-                    "the push certificate of %s %s", end->name, text);
+                    "the push certificate of %.*s %s", MDM_STR_ARG(end->name),
+                    text);
     } else {
         mdm_log_msg(job->config->log, level,
                     over ? MDM_MSG_DEVICE_CA_EXPIRED
                          : MDM_MSG_DEVICE_CA_EXPIRING,
-                    "the device certificate authority %s %s", end->name,
-                    text);
+                    "the device certificate authority %.*s %s",
+                    MDM_STR_ARG(end->name), text);
     }
 }
 
-static bool from_file(const job_t *job, const end_t *end)
+static void tell(const job_t *job)
 {
+    const mdm_end_t *end;
     size_t i;
 
-    for (i = 0; i < job->config->nfile_certs; i++) {
-        if (strcmp(job->config->file_certs[i]->fingerprint,
-                   end->fingerprint) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void tell(const job_t *job, bool start)
-{
-    const end_t *end;
-    size_t i;
-
-    for (i = 0; i < job->n; i++) {
-        end = &job->ends[i];
-        if (end->tell) {
-            say(job, end, steps[end->step - 1].level);
-        } else if (start && end->push && !from_file(job, end) &&
+    for (i = 0; i < job->ends.n; i++) {
+        end = &job->ends.list[i];
+        if (job->tell[i]) {
+            say(job, end, steps[step_of(job, end) - 1].level);
+        } else if (job->start && !end->from_file &&
                    end->not_after_us - job->now_us <= job->config->warn_us) {
             say(job, end, MDM_LOG_WARNING);
         }
     }
 }
 
-mdm_rc mdm_expiry_look(const mdm_expiry_config_t *config, bool start,
-                       int64_t now_us, mdm_err_t *err)
+mdm_rc mdm_expiry_look(const mdm_expiry_config_t *config, int64_t now_us,
+                       mdm_err_t *err)
 {
-    job_t job = {.config = config, .now_us = now_us};
+    mdm_arena_t *arena = mdm_arena_new(false);
+    job_t *job = arena != NULL ? mdm_arena_alloc(arena, sizeof(*job)) : NULL;
     mdm_rc rc;
 
-    job.arena = mdm_arena_new(false);
-    if (job.arena != NULL) {
-        job.ends = mdm_arena_alloc(job.arena, ROWS_MAX * sizeof(*job.ends));
-    }
-    if (job.ends == NULL) {
-        mdm_arena_free(&job.arena);
+    if (job == NULL) {
+        mdm_arena_free(&arena);
         return mdm_err_nomem(err);
     }
-    rc = config->ca != NULL ? add_built_in(&job, err) : MDM_OK;
+    job->config = config;
+    job->now_us = now_us;
+    job->arena = arena;
+    rc = mdm_store_read(config->store, find, job, err);
+    if (rc == MDM_OK && job->changes) {
+        rc = mdm_store_write(config->store, note, job, err);
+    }
     if (rc == MDM_OK) {
-        rc = mdm_store_read(config->store, find, &job, err);
+        tell(job);
     }
-    if (rc == MDM_OK && job.changes) {
-        rc = mdm_store_write(config->store, note, &job, err);
-    }
-    if (rc == MDM_OK) {
-        tell(&job, start);
-    }
-    mdm_arena_free(&job.arena);
+    mdm_arena_free(&arena);
     return rc;
 }

@@ -4,10 +4,15 @@
 #include "mdm_pushcert.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include <jansson.h>
+
 #include "mdm_log.h"
+#include "mdm_store_event.h"
 #include "mdm_str.h"
+#include "mdm_time.h"
 
 #define DAY_US (INT64_C(86400) * MDM_SEC)
 
@@ -16,6 +21,7 @@ typedef struct job {
     const mdm_pushcert_import_t *how;
     int64_t now_us;
     bool same;
+    mdm_str_t former; /* fingerprint of the one that it replaces; absent */
     mdm_arena_t *arena;
 } job_t;
 
@@ -51,6 +57,7 @@ static mdm_rc judge_age(job_t *job, const mdm_pushcert_row_t *stored,
 {
     /* A file that is read at every start is no operator's word that APNs may
      * be tried again; an import by the API is. */
+    job->former = stored->fingerprint;
     job->same = mdm_str_is(stored->fingerprint, job->pair->fingerprint) &&
                 (stored->suspended.s == NULL ||
                  job->how->source == MDM_PUSHCERT_FILE);
@@ -125,6 +132,38 @@ static mdm_rc judge(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     return rc;
 }
 
+static mdm_rc add_event(mdm_tx_t *tx, const job_t *job, mdm_err_t *err)
+{
+    char when[MDM_RFC3339_SIZE];
+    json_t *json;
+    char *text;
+    mdm_rc rc;
+
+    mdm_time_format(job->pair->not_after_us, when);
+    json = json_pack("{s:{s:o, s:s, s:s, s:s, s:o}}", "certificate_event",
+                     "push_topic",
+                     json_stringn(job->pair->topic.s, job->pair->topic.n),
+                     "sha256", job->pair->fingerprint, "not_after", when,
+                     "source",
+                     job->how->source == MDM_PUSHCERT_FILE ? "file" : "import",
+                     "replaces",
+                     job->former.s != NULL
+                         ? json_stringn(job->former.s, job->former.n)
+                         : json_null());
+    text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+    json_decref(json);
+    if (text == NULL) {
+        return mdm_err_nomem(err);
+    }
+    rc = mdm_store_event_add(
+        tx,
+        &(mdm_event_t){.topic = MDM_STR("server.PushCertificateStored"),
+                       .body = mdm_str_from(text)},
+        job->now_us, err);
+    free(text);
+    return rc;
+}
+
 static mdm_rc import(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     job_t *job = arg;
@@ -141,7 +180,8 @@ static mdm_rc import(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     row.fingerprint = mdm_str_from(job->pair->fingerprint);
     row.not_before_us = job->pair->not_before_us;
     row.not_after_us = job->pair->not_after_us;
-    return mdm_store_pushcert_set(tx, &row, job->now_us, err);
+    rc = mdm_store_pushcert_set(tx, &row, job->now_us, err);
+    return rc == MDM_OK ? add_event(tx, job, err) : rc;
 }
 
 mdm_rc mdm_pushcert_import(mdm_store_t *store, const mdm_keypair_t *pair,

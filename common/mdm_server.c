@@ -70,12 +70,7 @@ static mdm_rc start_dispatch(mdm_server_t *s, mdm_err_t *err)
         .loaded_us = c->loaded_us,
         .chores = {.result_retention_us = c->result_retention_us,
                    .push_silent_us = c->push_silent_us,
-                   .expiry = {.warn_us = c->push_cert_warn_us,
-                              .ca = s->ca,
-                              .file_certs = c->push_certs,
-                              .nfile_certs = c->npush_certs,
-                              .trusts = c->found->trusts,
-                              .ntrusts = c->found->ntrusts}},
+                   .expiry = mdm_config_expiry(c)},
     };
 
     return mdm_dispatch_start(&config, &s->dispatch, err);

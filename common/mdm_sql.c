@@ -135,6 +135,8 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_TOPIC_COUNT_OTHER] =
         "SELECT COUNT(*), MAX(topic), SUM(topic = ?1) FROM enrollment"
         " WHERE state = ?2 AND topic IS NOT NULL",
+    [MDM_SQL_TOPIC_USERS] = "SELECT 1 FROM enrollment"
+                            " WHERE state = ?2 AND topic = ?1 LIMIT ?3",
     [MDM_SQL_IDENTITY_GET] =
         "SELECT device_eid, is_current, renewal FROM identity"
         " WHERE fingerprint = ?1",
@@ -416,10 +418,10 @@ static const char *const statements[MDM_SQL_COUNT] = {
     [MDM_SQL_LEASE_DROP] =
         "UPDATE lease SET expires = 0 WHERE name = ?1 AND holder = ?2",
     [MDM_SQL_EVENT_ADD] =
-        "INSERT INTO event (uuid, topic, created_at, body_s)"
-        " VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO event (uuid, topic, created_at, enrollment_id, body_s)"
+        " VALUES (?1, ?2, ?3, ?4, ?5)",
     [MDM_SQL_EVENT_LIST] =
-        "SELECT seq, uuid, topic, created_at, body_s FROM event"
+        "SELECT seq, uuid, topic, created_at, enrollment_id, body_s FROM event"
         " WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     [MDM_SQL_EVENT_OLD] = "SELECT 1 FROM event WHERE created_at < ?1 LIMIT 1",
     [MDM_SQL_EVENT_PRUNE] =

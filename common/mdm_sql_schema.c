@@ -102,7 +102,8 @@ static const char *const migrations[MDM_SCHEMA_VERSION] = {
      * once. */
     "CREATE TABLE event ("
     " seq INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL,"
-    " topic TEXT NOT NULL, created_at BIGINT NOT NULL, body_s BLOB NOT NULL);"
+    " topic TEXT NOT NULL, created_at BIGINT NOT NULL, enrollment_id TEXT,"
+    " body_s BLOB NOT NULL);"
     "CREATE INDEX event_created ON event(created_at);"
     "CREATE TABLE notice ("
     " subject TEXT PRIMARY KEY, step BIGINT NOT NULL,"

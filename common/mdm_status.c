@@ -3,9 +3,8 @@
  */
 #include "mdm_status.h"
 
-#include <string.h>
+#include <stdio.h>
 
-#include "mdm_ca.h"
 #include "mdm_str.h"
 #include "mdm_time.h"
 
@@ -13,10 +12,26 @@
 
 typedef struct job {
     mdm_status_t *status;
+    const mdm_expiry_config_t *config;
     mdm_arena_t *arena;
-    mdm_pushcert_row_t *rows;
-    size_t n;
 } job_t;
+
+/* How many are meant is seen long before all of a large fleet are counted. */
+static mdm_rc count_users(mdm_tx_t *tx, mdm_status_t *status, mdm_err_t *err)
+{
+    const mdm_ends_t *ends = &status->ends;
+    mdm_rc rc = MDM_OK;
+    size_t i;
+
+    for (i = 0; rc == MDM_OK && i < ends->n; i++) {
+        if (ends->list[i].kind == MDM_END_PUSH) {
+            rc = mdm_store_topic_users(tx, ends->list[i].name,
+                                       MDM_STATUS_USERS_MAX,
+                                       &status->users[i], err);
+        }
+    }
+    return rc;
+}
 
 static mdm_rc read_store(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
@@ -26,136 +41,40 @@ static mdm_rc read_store(mdm_tx_t *tx, void *arg, mdm_err_t *err)
     if (rc == MDM_OK) {
         rc = mdm_store_push_given_up(tx, &job->status->given_up, err);
     }
-    return rc == MDM_OK
-               ? mdm_store_pushcert_list(tx, job->arena, job->rows,
-                                         MDM_STATUS_CERTS_MAX, &job->n, err)
-               : rc;
-}
-
-static void add_file_certs(const mdm_config_t *config, mdm_status_t *status)
-{
-    mdm_status_cert_t *cert;
-    size_t i;
-
-    for (i = 0; i < config->npush_certs; i++) {
-        cert = &status->push[status->npush++];
-        cert->name = config->push_certs[i]->topic;
-        cert->fingerprint = mdm_str_from(config->push_certs[i]->fingerprint);
-        cert->not_after_us = config->push_certs[i]->not_after_us;
-        cert->from_file = true;
+    if (rc == MDM_OK) {
+        rc = mdm_ends_read(tx, job->config, job->arena, &job->status->ends,
+                           err);
     }
-}
-
-static void add_authorities(const mdm_config_t *config, mdm_status_t *status)
-{
-    const mdm_found_t *found = config->found;
-    const mdm_trust_ca_t *list;
-    mdm_status_cert_t *cert;
-    size_t n;
-    size_t t;
-    size_t i;
-
-    for (t = 0; t < found->ntrusts; t++) {
-        list = mdm_trust_cas(found->trusts[t], &n);
-        for (i = 0; i < n && status->nca < MDM_STATUS_CERTS_MAX; i++) {
-            cert = &status->ca[status->nca++];
-            cert->name = mdm_str_from(list[i].subject);
-            cert->fingerprint = mdm_str_from(list[i].fingerprint);
-            cert->not_after_us = list[i].not_after_us;
-            cert->from_file = true;
-        }
-    }
-}
-
-/* What is in use is what the store holds: a file may have been refused. */
-static void take_rows(const mdm_config_t *config, const job_t *job)
-{
-    mdm_status_t *status = job->status;
-    const mdm_pushcert_row_t *row;
-    mdm_status_cert_t *cert;
-    size_t i;
-    size_t f;
-
-    memset(status->push, 0, sizeof(status->push));
-    status->npush = 0;
-    for (i = 0; i < job->n; i++) {
-        row = &job->rows[i];
-        cert = &status->push[status->npush++];
-        cert->name = row->topic;
-        cert->fingerprint = row->fingerprint;
-        cert->not_after_us = row->not_after_us;
-        cert->suspended = row->suspended;
-        cert->suspended_at = row->suspended_at;
-        cert->accepted_at = row->accepted_at;
-        for (f = 0; f < config->npush_certs; f++) {
-            cert->from_file =
-                cert->from_file ||
-                mdm_str_is(row->fingerprint,
-                           config->push_certs[f]->fingerprint);
-        }
-    }
-}
-
-/* The built-in authorities, of which one may come from files. */
-static mdm_rc add_built_in(const mdm_server_t *server, mdm_arena_t *arena,
-                           mdm_status_t *status, mdm_err_t *err)
-{
-    mdm_authority_row_t *rows =
-        mdm_arena_alloc(arena, MDM_CA_MAX * sizeof(*rows));
-    mdm_status_cert_t *cert;
-    char *subject;
-    size_t n = 0;
-    size_t i;
-    mdm_rc rc = rows != NULL ? mdm_ca_list(server->ca, arena, rows, &n, err)
-                             : mdm_err_nomem(err);
-
-    for (i = 0; rc == MDM_OK && i < n && status->nca < MDM_STATUS_CERTS_MAX;
-         i++) {
-        subject = mdm_arena_alloc(arena, MDM_TRUST_SUBJECT_SIZE);
-        if (subject == NULL) {
-            return mdm_err_nomem(err);
-        }
-        mdm_x509_subject(rows[i].certificate, subject);
-        cert = &status->ca[status->nca++];
-        cert->name = mdm_str_from(subject);
-        cert->fingerprint = rows[i].fingerprint;
-        cert->not_after_us = rows[i].not_after_us;
-        cert->from_file = i == 0 && server->config->scep_authority != NULL;
-    }
-    return rc;
+    return rc == MDM_OK ? count_users(tx, job->status, err) : rc;
 }
 
 mdm_rc mdm_status_read(mdm_server_t *server, mdm_arena_t *arena,
                        mdm_status_t **status_r, mdm_err_t *err)
 {
-    job_t job = {.arena = arena};
+    mdm_expiry_config_t config = mdm_config_expiry(server->config);
+    job_t job = {.config = &config, .arena = arena};
     mdm_rc rc;
 
     job.status = mdm_arena_alloc(arena, sizeof(*job.status));
-    job.rows = mdm_arena_alloc(arena,
-                               MDM_STATUS_CERTS_MAX * sizeof(*job.rows));
     *status_r = job.status;
-    if (job.status == NULL || job.rows == NULL) {
-        *status_r = NULL;
+    if (job.status == NULL) {
         return mdm_err_nomem(err);
     }
     job.status->now_us = mdm_wall_us(NULL);
-    job.status->warn_us = server->config->push_cert_warn_us;
-    add_file_certs(server->config, job.status);
-    add_authorities(server->config, job.status);
+    job.status->warn_us = config.warn_us;
     rc = mdm_store_read(server->store, read_store, &job, err);
-    if (rc == MDM_OK) {
-        rc = add_built_in(server, arena, job.status, err);
-    }
-    if (rc == MDM_OK) {
-        job.status->store_up = true;
-        take_rows(server->config, &job);
+    job.status->store_up = rc == MDM_OK;
+    if (rc != MDM_OK &&
+        mdm_ends_read(NULL, &config, arena, &job.status->ends, err) !=
+            MDM_OK) {
+        *status_r = NULL;
+        return MDM_ENOMEM;
     }
     return rc;
 }
 
 const char *mdm_status_cert_state(const mdm_status_t *status,
-                                  const mdm_status_cert_t *cert)
+                                  const mdm_end_t *cert)
 {
     int64_t left = cert->not_after_us - status->now_us;
 
@@ -166,11 +85,24 @@ const char *mdm_status_cert_state(const mdm_status_t *status,
 }
 
 int64_t mdm_status_days_left(const mdm_status_t *status,
-                             const mdm_status_cert_t *cert)
+                             const mdm_end_t *cert)
 {
     int64_t left = cert->not_after_us - status->now_us;
 
     return left >= 0 ? left / DAY_US : -(-left / DAY_US) - 1;
+}
+
+const char *mdm_status_users(const mdm_status_t *status, size_t i, char *dst,
+                             size_t cap)
+{
+    int64_t n = status->users[i];
+
+    dst[0] = '\0';
+    if (status->store_up) {
+        (void)snprintf(dst, cap, "%lld%s", (long long)n,
+                       n == MDM_STATUS_USERS_MAX ? " or more" : "");
+    }
+    return dst;
 }
 
 /* ---- the role ------------------------------------------------------------ */

@@ -12,20 +12,11 @@
 
 #include "mdm_buf.h"
 #include "mdm_edge.h"
+#include "mdm_expiry.h"
 
-#define MDM_STATUS_CERTS_MAX 256
-#define MDM_STATUS_PAGE_MAX (512 * 1024)
-
-/* A certificate that ends some day. */
-typedef struct mdm_status_cert {
-    mdm_str_t name; /* topic of a push certificate, subject of a device CA */
-    mdm_str_t fingerprint;
-    int64_t not_after_us;
-    bool from_file; /* the configuration names this very one */
-    mdm_str_t suspended; /* why its pushes wait; absent: they do not */
-    int64_t suspended_at;
-    int64_t accepted_at;
-} mdm_status_cert_t;
+#define MDM_STATUS_PAGE_MAX (2 * 1024 * 1024)
+/* Enrolments of a topic are counted up to here. */
+#define MDM_STATUS_USERS_MAX 1000
 
 typedef struct mdm_status {
     int64_t now_us;
@@ -33,10 +24,8 @@ typedef struct mdm_status {
     bool store_up;   /* false: what the store knows is missing below */
     mdm_store_status_t store;
     int64_t given_up; /* enrolments whose last push was given up */
-    mdm_status_cert_t push[MDM_STATUS_CERTS_MAX];
-    size_t npush;
-    mdm_status_cert_t ca[MDM_STATUS_CERTS_MAX];
-    size_t nca;
+    mdm_ends_t ends;
+    int64_t users[MDM_ENDS_MAX]; /* of those that are push certificates */
 } mdm_status_t;
 
 /* Fills all that the configuration knows, then what the store knows.  Store
@@ -48,10 +37,13 @@ mdm_rc mdm_status_read(mdm_server_t *server, mdm_arena_t *arena,
 
 /* "good", "soon", "expired" or "suspended". */
 const char *mdm_status_cert_state(const mdm_status_t *status,
-                                  const mdm_status_cert_t *cert);
+                                  const mdm_end_t *cert);
 /* Whole days until the end, below 0 behind it. */
 int64_t mdm_status_days_left(const mdm_status_t *status,
-                             const mdm_status_cert_t *cert);
+                             const mdm_end_t *cert);
+/* "12", "1000 or more", "" where the store does not say. */
+const char *mdm_status_users(const mdm_status_t *status, size_t i, char *dst,
+                             size_t cap);
 
 /* A new reference; NULL: memory is out.  Also what the API's call says. */
 json_t *mdm_status_to_json(const mdm_status_t *status);

@@ -22,16 +22,19 @@ static const char head[] =
     "h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\n"
     "table{border-collapse:collapse;width:100%}\n"
     "th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;"
-    "border-bottom:1px solid #8885;overflow-wrap:anywhere}\n"
-    ".number{text-align:right;white-space:nowrap}\n"
+    "border-bottom:1px solid #8885;overflow-wrap:break-word}\n"
+    "td:first-child{overflow-wrap:anywhere}\n"
+    "th,time,.number{white-space:nowrap}.number{text-align:right}\n"
     ".good{color:#18794e}.soon{color:#ad5700}\n"
     ".expired,.suspended,.down{color:#cd2b31;font-weight:bold}\n"
     "@media(prefers-color-scheme:dark){.good{color:#4cc38a}"
     ".soon{color:#f1a10d}.expired,.suspended,.down{color:#ff9592}}\n"
     "@media(max-width:40rem){thead{display:none}tr{display:block;"
     "border-bottom:1px solid #8885;padding:.5rem 0}"
-    "td{display:flex;gap:1rem;border:0;padding:.1rem 0;text-align:left}"
-    "td::before{content:attr(data-name);flex:0 0 7rem;opacity:.7}}\n"
+    "td,td.number{display:block;border:0;padding:.1rem 0 .1rem 8rem;"
+    "text-align:left}"
+    "td::before{content:attr(data-name);float:left;width:7rem;"
+    "margin-left:-8rem;color:CanvasText;opacity:.7;font-weight:normal}}\n"
     "</style>\n</head>\n<body>\n<h1>MDM server</h1>\n";
 
 static void text(mdm_buf_t *out, mdm_str_t s)
@@ -70,20 +73,25 @@ static void when(mdm_buf_t *out, int64_t wall_us)
                          time);
 }
 
-static void table(mdm_buf_t *out, const char *title, const char *name)
-{
-    (void)mdm_buf_printf(
-        out,
-        "<h2>%s</h2>\n<table>\n<thead><tr><th>%s</th><th>Ends</th>"
-        "<th class=\"number\">Days left</th><th>State</th><th>From</th></tr>"
-        "</thead>\n<tbody>\n",
-        title, name);
-}
+/* The two tables; the first column of each is the name. */
+static const struct {
+    mdm_end_kind_t kind;
+    const char *title;
+    const char *name;
+    const char *none; /* what it means that there is none */
+} tables[] = {
+    {MDM_END_PUSH, "Push certificates", "Topic",
+     "There is none: no device can be woken."},
+    {MDM_END_DEVICE_CA, "Device certificate authorities", "Subject",
+     "There is none: no device is known by its certificate."},
+};
 
-static void row(mdm_buf_t *out, const mdm_status_t *status,
-                const mdm_status_cert_t *cert, const char *name)
+static void row(mdm_buf_t *out, const mdm_status_t *status, size_t i,
+                const char *name)
 {
+    const mdm_end_t *cert = &status->ends.list[i];
     const char *state = mdm_status_cert_state(status, cert);
+    char users[32];
 
     (void)mdm_buf_printf(out, "<tr><td data-name=\"%s\">", name);
     text(out, cert->name);
@@ -100,8 +108,42 @@ static void row(mdm_buf_t *out, const mdm_status_t *status,
         (void)mdm_buf_puts(out, ": Apple says ");
         text(out, cert->suspended);
     }
-    (void)mdm_buf_printf(out, "</td><td data-name=\"From\">%s</td></tr>\n",
+    (void)mdm_buf_printf(out, "</td><td data-name=\"From\">%s</td>",
                          cert->from_file ? "file" : "store");
+    if (cert->kind == MDM_END_PUSH) {
+        (void)mdm_buf_printf(out,
+                             "<td data-name=\"Enrolments\" "
+                             "class=\"number\">%s</td>",
+                             mdm_status_users(status, i, users,
+                                              sizeof(users)));
+    }
+    (void)mdm_buf_puts(out, "</tr>\n");
+}
+
+static void table(mdm_buf_t *out, const mdm_status_t *status, size_t t)
+{
+    bool push = tables[t].kind == MDM_END_PUSH;
+    size_t n = 0;
+    size_t i;
+
+    (void)mdm_buf_printf(
+        out,
+        "<h2>%s</h2>\n<table>\n<thead><tr><th>%s</th><th>Ends</th>"
+        "<th class=\"number\">Days left</th><th>State</th><th>From</th>%s"
+        "</tr></thead>\n<tbody>\n",
+        tables[t].title, tables[t].name,
+        push ? "<th class=\"number\">Enrolments</th>" : "");
+    for (i = 0; i < status->ends.n; i++) {
+        if (status->ends.list[i].kind == tables[t].kind) {
+            row(out, status, i, tables[t].name);
+            n++;
+        }
+    }
+    (void)mdm_buf_puts(out, "</tbody>\n</table>\n");
+    if (n == 0) {
+        (void)mdm_buf_printf(out, "<p class=\"soon\">%s</p>\n",
+                             tables[t].none);
+    }
 }
 
 static void secret_key(mdm_buf_t *out, const mdm_store_status_t *store)
@@ -128,20 +170,9 @@ void mdm_status_html(const mdm_status_t *status, mdm_buf_t *out)
                            "Devices get 503 and come back; the error log "
                            "says why (MDM0101).</p>\n");
     }
-    table(out, "Push certificates", "Topic");
-    for (i = 0; i < status->npush; i++) {
-        row(out, status, &status->push[i], "Topic");
+    for (i = 0; i < MDM_ARRAY_LEN(tables); i++) {
+        table(out, status, i);
     }
-    (void)mdm_buf_puts(out, "</tbody>\n</table>\n");
-    if (status->npush == 0) {
-        (void)mdm_buf_puts(out, "<p class=\"soon\">There is none: no device "
-                                "can be woken.</p>\n");
-    }
-    table(out, "Device certificate authorities", "Subject");
-    for (i = 0; i < status->nca; i++) {
-        row(out, status, &status->ca[i], "Subject");
-    }
-    (void)mdm_buf_puts(out, "</tbody>\n</table>\n");
     if (status->store_up) {
         (void)mdm_buf_printf(out,
                              "<h2>Pushes</h2>\n<p>Given up: %lld "

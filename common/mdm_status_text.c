@@ -31,7 +31,7 @@ static json_t *text_json(mdm_str_t text)
 }
 
 static json_t *cert_json(const mdm_status_t *status,
-                         const mdm_status_cert_t *cert, const char *name)
+                         const mdm_end_t *cert, const char *name)
 {
     return json_pack("{s:o, s:o, s:o, s:I, s:s, s:s}", name,
                      text_json(cert->name), "sha256",
@@ -42,21 +42,36 @@ static json_t *cert_json(const mdm_status_t *status,
                      cert->from_file ? "file" : "store");
 }
 
-static json_t *certs_json(const mdm_status_t *status)
+static json_t *push_json(const mdm_status_t *status, size_t i)
 {
+    const mdm_end_t *cert = &status->ends.list[i];
+    json_t *json = cert_json(status, cert, "topic");
+
+    (void)json_object_set_new(json, "accepted_at",
+                              time_json(cert->accepted_at));
+    (void)json_object_set_new(json, "suspended", text_json(cert->suspended));
+    (void)json_object_set_new(json, "suspended_at",
+                              time_json(cert->suspended_at));
+    if (status->store_up) {
+        (void)json_object_set_new(json, "enrollments",
+                                  json_integer(status->users[i]));
+    }
+    return json;
+}
+
+static json_t *certs_json(const mdm_status_t *status, mdm_end_kind_t kind)
+{
+    const mdm_ends_t *ends = &status->ends;
     json_t *list = json_array();
-    json_t *json;
     size_t i;
 
-    for (i = 0; i < status->npush; i++) {
-        json = cert_json(status, &status->push[i], "topic");
-        (void)json_object_set_new(json, "accepted_at",
-                                  time_json(status->push[i].accepted_at));
-        (void)json_object_set_new(json, "suspended",
-                                  text_json(status->push[i].suspended));
-        (void)json_object_set_new(json, "suspended_at",
-                                  time_json(status->push[i].suspended_at));
-        (void)json_array_append_new(list, json);
+    for (i = 0; i < ends->n; i++) {
+        if (ends->list[i].kind == kind) {
+            (void)json_array_append_new(
+                list, kind == MDM_END_PUSH
+                          ? push_json(status, i)
+                          : cert_json(status, &ends->list[i], "subject"));
+        }
     }
     return list;
 }
@@ -77,18 +92,12 @@ static json_t *key_json(const mdm_store_status_t *s)
 
 json_t *mdm_status_to_json(const mdm_status_t *status)
 {
-    json_t *cas = json_array();
-    json_t *json;
-    size_t i;
+    json_t *json = json_pack(
+        "{s:s, s:o, s:b, s:o, s:o}", "version", mdm_version(), "time",
+        time_json(status->now_us), "store_up", status->store_up ? 1 : 0,
+        "push_certificates", certs_json(status, MDM_END_PUSH), "device_cas",
+        certs_json(status, MDM_END_DEVICE_CA));
 
-    for (i = 0; i < status->nca; i++) {
-        (void)json_array_append_new(cas, cert_json(status, &status->ca[i],
-                                                   "subject"));
-    }
-    json = json_pack("{s:s, s:o, s:b, s:o, s:o}", "version", mdm_version(),
-                     "time", time_json(status->now_us), "store_up",
-                     status->store_up ? 1 : 0, "push_certificates",
-                     certs_json(status), "device_cas", cas);
     if (json != NULL && status->store_up) {
         (void)json_object_set_new(json, "schema",
                                   json_integer(status->store.schema));
@@ -145,24 +154,48 @@ static void label(mdm_buf_t *out, const char *name, mdm_str_t value)
 }
 
 static void seconds_left(const mdm_status_t *status, mdm_buf_t *out,
-                         const char *metric, const char *name,
-                         const mdm_status_cert_t *cert)
+                         mdm_end_kind_t kind, const char *metric,
+                         const char *name)
 {
-    (void)mdm_buf_printf(out, "%s{", metric);
-    label(out, name, cert->name);
-    (void)mdm_buf_puts(out, ",");
-    label(out, "sha256", cert->fingerprint);
-    (void)mdm_buf_printf(
-        out, "} %lld\n",
-        (long long)((cert->not_after_us - status->now_us) / MDM_SEC));
+    const mdm_end_t *end;
+    size_t i;
+
+    for (i = 0; i < status->ends.n; i++) {
+        end = &status->ends.list[i];
+        if (end->kind == kind) {
+            (void)mdm_buf_printf(out, "%s{", metric);
+            label(out, name, end->name);
+            (void)mdm_buf_puts(out, ",");
+            label(out, "sha256", end->fingerprint);
+            (void)mdm_buf_printf(
+                out, "} %lld\n",
+                (long long)((end->not_after_us - status->now_us) / MDM_SEC));
+        }
+    }
+}
+
+static void suspended(const mdm_status_t *status, mdm_buf_t *out)
+{
+    static const char metric[] = "mdm_push_certificate_suspended";
+    const mdm_end_t *end;
+    size_t i;
+
+    head(out, metric, "Whether Apple refuses the pushes of a topic.");
+    for (i = 0; i < status->ends.n; i++) {
+        end = &status->ends.list[i];
+        if (end->kind == MDM_END_PUSH) {
+            (void)mdm_buf_printf(out, "%s{", metric);
+            label(out, "topic", end->name);
+            (void)mdm_buf_printf(out, "} %d\n",
+                                 end->suspended.s != NULL ? 1 : 0);
+        }
+    }
 }
 
 void mdm_status_prometheus(const mdm_status_t *status, mdm_buf_t *out)
 {
     static const char push[] = "mdm_push_certificate_expiry_seconds";
-    static const char stopped[] = "mdm_push_certificate_suspended";
     static const char ca[] = "mdm_device_ca_expiry_seconds";
-    size_t i;
 
     head(out, "mdm_build_info", "Version of the module.");
     (void)mdm_buf_printf(out, "mdm_build_info{version=\"%s\"} 1\n",
@@ -170,23 +203,13 @@ void mdm_status_prometheus(const mdm_status_t *status, mdm_buf_t *out)
     head(out, "mdm_store_up", "Whether the store answers.");
     (void)mdm_buf_printf(out, "mdm_store_up %d\n", status->store_up ? 1 : 0);
     head(out, push, "Seconds until a push certificate ends.");
-    for (i = 0; i < status->npush; i++) {
-        seconds_left(status, out, push, "topic", &status->push[i]);
-    }
+    seconds_left(status, out, MDM_END_PUSH, push, "topic");
     head(out, ca, "Seconds until a device certificate authority ends.");
-    for (i = 0; i < status->nca; i++) {
-        seconds_left(status, out, ca, "subject", &status->ca[i]);
-    }
+    seconds_left(status, out, MDM_END_DEVICE_CA, ca, "subject");
     if (!status->store_up) {
         return;
     }
-    head(out, stopped, "Whether Apple refuses the pushes of a topic.");
-    for (i = 0; i < status->npush; i++) {
-        (void)mdm_buf_printf(out, "%s{", stopped);
-        label(out, "topic", status->push[i].name);
-        (void)mdm_buf_printf(out, "} %d\n",
-                             status->push[i].suspended.s != NULL ? 1 : 0);
-    }
+    suspended(status, out);
     head(out, "mdm_pushes_given_up",
          "Enrolments whose last push was given up.");
     (void)mdm_buf_printf(out, "mdm_pushes_given_up %lld\n",

@@ -647,6 +647,9 @@ mdm_rc mdm_store_pushcert_resume(mdm_tx_t *tx, mdm_str_t topic,
 mdm_rc mdm_store_pushcert_accepted(mdm_tx_t *tx, mdm_str_t topic,
                                    int64_t version, mdm_str_t tokens,
                                    int64_t now_us, mdm_err_t *err);
+/* Enrolled channels of this topic, counted up to `max`. */
+mdm_rc mdm_store_topic_users(mdm_tx_t *tx, mdm_str_t topic, int64_t max,
+                             int64_t *n_r, mdm_err_t *err);
 /* Enrolled channels of all topics, of `topic`, and one topic in use. */
 mdm_rc mdm_store_topic_usage(mdm_tx_t *tx, mdm_str_t topic,
                              mdm_arena_t *arena, int64_t *all_r,

@@ -16,7 +16,7 @@ static mdm_rc event_where(mdm_str_t uuid, mdm_arena_t *arena, char **where_r,
     return *where_r != NULL ? MDM_OK : mdm_err_nomem(err);
 }
 
-mdm_rc mdm_store_event_add(mdm_tx_t *tx, mdm_str_t topic, mdm_str_t body,
+mdm_rc mdm_store_event_add(mdm_tx_t *tx, const mdm_event_t *event,
                            int64_t now_us, mdm_err_t *err)
 {
     mdm_arena_t *arena = mdm_arena_new(false);
@@ -33,12 +33,13 @@ mdm_rc mdm_store_event_add(mdm_tx_t *tx, mdm_str_t topic, mdm_str_t body,
         rc = event_where(mdm_str_from(uuid), arena, &where, err);
     }
     if (rc == MDM_OK) {
-        rc = mdm_seal_close(mdm_store_seal(tx->store), where, body, arena,
-                            &sealed, err);
+        rc = mdm_seal_close(mdm_store_seal(tx->store), where, event->body,
+                            arena, &sealed, err);
     }
     if (rc == MDM_OK) {
-        rc = mdm_sql_run(tx, MDM_SQL_EVENT_ADD, NULL, err, "ttib",
-                         mdm_str_from(uuid), topic, now_us, sealed);
+        rc = mdm_sql_run(tx, MDM_SQL_EVENT_ADD, NULL, err, "ttitb",
+                         mdm_str_from(uuid), event->topic, now_us,
+                         event->enrollment_id, sealed);
     }
     mdm_arena_free(&arena);
     return rc;
@@ -53,20 +54,22 @@ static mdm_rc open_event(mdm_tx_t *tx, const mdm_query_t *q,
 
     row->seq = mdm_query_int(q, 0);
     row->created_at = mdm_query_int(q, 3);
-    row->body = MDM_STR_NONE;
+    row->event.body = MDM_STR_NONE;
     if (!mdm_arena_str(arena, mdm_query_str(q, 1), &row->uuid) ||
-        !mdm_arena_str(arena, mdm_query_str(q, 2), &row->topic)) {
+        !mdm_arena_str(arena, mdm_query_str(q, 2), &row->event.topic) ||
+        !mdm_arena_str(arena, mdm_query_str(q, 4),
+                       &row->event.enrollment_id)) {
         return mdm_err_nomem(err);
     }
     rc = event_where(row->uuid, arena, &where, err);
     if (rc == MDM_OK) {
         rc = mdm_seal_open(mdm_store_seal(tx->store), where,
-                           mdm_query_str(q, 4), arena, &row->body, err);
+                           mdm_query_str(q, 5), arena, &row->event.body, err);
     }
     if (rc == MDM_EINTERNAL) { /* damaged: the others are to be seen still */
         mdm_log_err(mdm_store_log(tx->store), MDM_LOG_ERROR,
                     MDM_MSG_STORE_FAULT, err);
-        row->body = MDM_STR_NONE;
+        row->event.body = MDM_STR_NONE;
         rc = MDM_OK;
     }
     return rc;

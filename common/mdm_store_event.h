@@ -17,17 +17,23 @@
 #define MDM_EVENT_BODY_MAX ((size_t)64 * 1024 * 1024)
 #define MDM_EVENT_TOPIC_MAX 63
 
+/* What happened. */
+typedef struct mdm_event {
+    mdm_str_t topic; /* its kind, such as "mdm.CheckOut" */
+    mdm_str_t enrollment_id; /* whose; absent: the server's own */
+    mdm_str_t body; /* a JSON object: the members beside these */
+} mdm_event_t;
+
 typedef struct mdm_event_row {
     int64_t seq;
     mdm_str_t uuid;
-    mdm_str_t topic; /* what kind of event, such as "mdm.CheckOut" */
     int64_t created_at;
-    mdm_str_t body; /* a JSON object: the members beside these */
+    mdm_event_t event;
 } mdm_event_row_t;
 
-/* Adds one; `topic` has at most MDM_EVENT_TOPIC_MAX bytes.  The body is
+/* Adds one; its topic has at most MDM_EVENT_TOPIC_MAX bytes.  The body is
  * sealed.  Only in mdm_store_write(). */
-mdm_rc mdm_store_event_add(mdm_tx_t *tx, mdm_str_t topic, mdm_str_t body,
+mdm_rc mdm_store_event_add(mdm_tx_t *tx, const mdm_event_t *event,
                            int64_t now_us, mdm_err_t *err) MDM_USE_RESULT;
 /* Up to `max` events behind number `after`, oldest first, bodies opened into
  * `arena`, which should wipe.  One that does not open has an absent body. */

@@ -469,6 +469,23 @@ mdm_rc mdm_store_pushcert_accepted(mdm_tx_t *tx, mdm_str_t topic,
                        version, now_us, tokens);
 }
 
+mdm_rc mdm_store_topic_users(mdm_tx_t *tx, mdm_str_t topic, int64_t max,
+                             int64_t *n_r, mdm_err_t *err)
+{
+    mdm_query_t q;
+    bool row;
+    mdm_rc rc;
+
+    *n_r = 0;
+    mdm_query_begin(&q, tx, MDM_SQL_TOPIC_USERS, err, "tii", topic,
+                    (int64_t)MDM_ENROLLMENT_ENROLLED, max);
+    while ((rc = mdm_query_row(&q, &row)) == MDM_OK && row) {
+        (*n_r)++;
+    }
+    mdm_query_end(&q);
+    return rc;
+}
+
 mdm_rc mdm_store_topic_usage(mdm_tx_t *tx, mdm_str_t topic,
                              mdm_arena_t *arena, int64_t *all_r,
                              int64_t *same_r, mdm_str_t *example_r,

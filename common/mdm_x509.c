@@ -276,6 +276,23 @@ mdm_rc mdm_x509_list(mdm_str_t data, mdm_arena_t *arena, mdm_str_t *certs_r,
     return rc;
 }
 
+/* A name that was too long may end within a character, which JSON refuses. */
+static void drop_half_character(char *text)
+{
+    size_t n = strlen(text);
+    size_t i = n;
+    unsigned char first;
+
+    while (i > 0 && n - i < 4 && ((unsigned char)text[i - 1] & 0xc0) == 0x80) {
+        i--;
+    }
+    first = i > 0 ? (unsigned char)text[i - 1] : 0;
+    if (first >= 0xc0 &&
+        n - i < (first >= 0xf0 ? 3u : first >= 0xe0 ? 2u : 1u)) {
+        text[i - 1] = '\0';
+    }
+}
+
 bool mdm_x509_print_subject(const X509 *cert,
                             char dst[MDM_TRUST_SUBJECT_SIZE])
 {
@@ -293,6 +310,7 @@ bool mdm_x509_print_subject(const X509 *cert,
     len = BIO_get_mem_data(bio, &text);
     (void)snprintf(dst, MDM_TRUST_SUBJECT_SIZE, "%.*s",
                    len > 0 ? (int)len : 0, text);
+    drop_half_character(dst);
     mdm_err_printable(dst);
     BIO_free(bio);
     return true;

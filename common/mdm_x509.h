@@ -120,9 +120,8 @@ typedef struct mdm_trust_ca {
     int64_t not_after_us;
 } mdm_trust_ca_t;
 
-/* All of them; borrowed from the trust object. */
-const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust,
-                                             size_t *n_r);
+/* All of them, each once; borrowed from the trust object. */
+const mdm_trust_ca_t *mdm_trust_cas(const mdm_trust_t *trust, size_t *n_r);
 
 typedef struct mdm_identity {
     unsigned char fingerprint[MDM_SHA256_LEN]; /* of the DER */

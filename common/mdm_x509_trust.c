@@ -151,6 +151,21 @@ static bool describe(const X509 *cert, mdm_trust_ca_t *authority)
     return true;
 }
 
+/* Is the one behind the last among those before? */
+static bool is_described(const mdm_trust_t *trust)
+{
+    const mdm_trust_ca_t *list = trust->authorities;
+    size_t i;
+
+    for (i = 0; i < trust->nauthorities; i++) {
+        if (strcmp(list[i].fingerprint,
+                   list[trust->nauthorities].fingerprint) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static mdm_rc describe_all(mdm_trust_t *trust, STACK_OF(X509) *certs,
                            mdm_err_t *err)
 {
@@ -160,10 +175,11 @@ static mdm_rc describe_all(mdm_trust_t *trust, STACK_OF(X509) *certs,
     trust->authorities = calloc(n, sizeof(*trust->authorities));
     for (i = 0; trust->authorities != NULL && i < n; i++) {
         if (!describe(sk_X509_value(certs, (int)i),
-                      &trust->authorities[i])) {
+                      &trust->authorities[trust->nauthorities])) {
             return mdm_err_openssl(err, MDM_EINVAL, 0, "unusable certificate");
         }
-        trust->nauthorities++;
+        /* Files are often put together, and then one is in them twice. */
+        trust->nauthorities += is_described(trust) ? 0 : 1;
     }
     return trust->authorities != NULL ? MDM_OK : mdm_err_nomem(err);
 }

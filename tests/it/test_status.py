@@ -1,10 +1,14 @@
 """The role `status`, the alarms about certificates that end, and the feed of
 events."""
+import contextlib
 import datetime
 import hashlib
 import html.parser
 import json
+import os
 import re
+import signal
+import sqlite3
 
 import pytest
 from mdmtest.device import Transport
@@ -145,6 +149,64 @@ def test_a_certificate_that_ends_soon(status_server, pki, log):
     assert "soon" in Reader(page.get().body.decode()).text
 
 
+def test_enrolments_of_a_topic(status_server, enroll, pki):
+    server = status_server()
+    other = pki.push()
+    assert server.api().put_pushcert(other.both_pem,
+                                     "?force=1").status == 200
+    page = Page(server)
+
+    def users():
+        return {c["topic"]: c["enrollments"]
+                for c in page.json()["push_certificates"]}
+    assert users() == {server.push.topic: 0, other.topic: 0}
+    for _ in range(2):
+        enroll(server)
+    assert users() == {server.push.topic: 2, other.topic: 0}
+    rows = page.get().body.decode().split("<tr>")
+    row, = [r for r in rows if server.push.topic in r]
+    assert 'data-name="Enrolments" class="number">2</td>' in row
+
+
+def second_site(server, ca_file):
+    """Another site of the same server, for devices of the same authority."""
+    ca, endpoint, proof = [
+        server.line(*x) for x in (
+            ("DEVICE_CA_CERTIFICATE", [ca_file]), ("ENDPOINT", ["mdm"]),
+            ("DEVICE_IDENTITY", ["signature"]))]
+    if server.kind == "apache":
+        return (f"<VirtualHost 127.0.0.1:1>\n{ca}\n{proof}\n"
+                f"LimitRequestBody 33554432\n"
+                f"<Location /mdm>\n{endpoint}\n</Location>\n</VirtualHost>")
+    return (f"server {{ listen unix:{server.path('other.sock')}; {ca} {proof} "
+            f"location = /mdm {{ {endpoint} }} }}")
+
+
+def test_an_authority_is_there_once(status_server, pki, tmp_path, log):
+    """Whichever files hold it, and however often: Prometheus takes no series
+    twice."""
+    log.expect("MDM0505")
+    ca = pki.ca("Twice", days=(-30, 10))
+    twice = tmp_path / "twice.pem"
+    tmp_path.chmod(0o755)
+    with open(ca.cert_file, "rb") as f:
+        twice.write_bytes(2 * f.read())
+    server = status_server(("server", "DEVICE_CA_CERTIFICATE", str(twice)),
+                           start=False)
+    server.raw.append(("http", second_site(server, ca.cert_file)))
+    status, text = server.configtest()
+    assert status == 0, text
+    assert text.count("MDM0505") == 1, text
+    server.start()
+    page = Page(server)
+    lines = page.get("?format=prometheus").body.decode().splitlines()
+    assert len(lines) == len({x.rsplit(" ", 1)[0] for x in lines})
+    cert, = page.json()["device_cas"]
+    assert (cert["state"], cert["days_left"]) == ("soon", 9)
+    assert page.get().body.decode().count("CN=Twice") == 1
+    log.require("MDM0505", 30)
+
+
 def test_a_suspended_topic(status_server, enroll, own_apns, log):
     log.expect("MDM0405")
     server = status_server()
@@ -203,9 +265,24 @@ def test_file_and_store(status_server, pki):
 
 # -- alarms -------------------------------------------------------------------
 
+def sql(server, text, *args):
+    with contextlib.closing(sqlite3.connect(server.database,
+                                            timeout=20)) as db:
+        with db:
+            return db.execute(text, args).fetchall()
+
+
+def wait_looked(server):
+    """Until the first look at all certificates since the start is over; the
+    next one is an hour away."""
+    wait_for(lambda: sql(server, "SELECT 1 FROM notice WHERE subject ="
+                                 " 'start'"), 30, "the first look")
+
+
 def test_said_once_and_as_an_event(status_server, pki, log):
     """By one process of all, and not again after a reload."""
     server = status_server(workers=3, push=False)
+    wait_looked(server)
     topic = pki.push(days=(-1, 10))
     assert server.api().put_pushcert(topic.both_pem).status == 200
     server.reload()
@@ -213,12 +290,12 @@ def test_said_once_and_as_an_event(status_server, pki, log):
     server.wait_store()
     feed = server.api()
 
-    def events():
+    def events(topic="server.PushCertificateEnds"):
         reply = feed.call("GET", "/v1/events")
         assert reply.status == 200, reply
-        return reply.json["events"]
+        return [e for e in reply.json["events"] if e["topic"] == topic]
     event, = wait_for(events, 15, "an event")
-    assert event["topic"] == "server.PushCertificateEnds"
+    assert event["enrollment_id"] is None
     assert event["certificate_event"]["push_topic"] == topic.topic
     assert event["certificate_event"]["days_left"] == 9
     assert server.log_text().count("MDM0501") == 1
@@ -228,6 +305,40 @@ def test_said_once_and_as_an_event(status_server, pki, log):
     wait_for(lambda: server.log_text().count("MDM0501") == before + 1, 30,
              "a warning at the start")
     assert len(events()) == 1
+    stored, = events("server.PushCertificateStored")
+    assert stored["id"] < event["id"]
+    assert stored["certificate_event"] == {
+        "push_topic": topic.topic, "sha256": topic.fingerprint,
+        "not_after": event["certificate_event"]["not_after"],
+        "source": "import", "replaces": None}
+
+
+def test_another_leader_says_nothing_again(status_server, pki, log):
+    """A worker that dies and is made anew is no start."""
+    log.expect(r"exited on signal 9", r"exit signal Killed \(9\)",
+               "AH00051", "AH00052", "recovered|MDM0103")
+    server = status_server(("http", "LEASE_TIME", "1s"), push=False)
+    wait_looked(server)
+    certs = [pki.push(days=(-1, 10)) for _ in range(2)]
+    for cert in certs:
+        assert server.api().put_pushcert(cert.both_pem,
+                                         "?force=1").status == 200
+    server.reload()
+    log.expect("MDM0501")
+
+    def told():
+        lines = [x for x in server.log_text().splitlines() if "MDM0501" in x]
+        return [sum(c.topic in x for x in lines) for c in certs]
+    wait_for(lambda: told() == [1, 1], 30, "both are told of")
+    (holder,), = sql(server, "SELECT holder FROM lease WHERE name = 'push'")
+    pid = int(holder.split()[-2])
+    assert pid in server.worker_pids()
+    # What the next leader has to say shows that it has looked.
+    sql(server, "DELETE FROM notice WHERE subject = ?",
+        "push:" + certs[1].topic)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: told()[1] == 2, 30, "the next leader looks")
+    assert told() == [1, 2]
 
 
 @pytest.mark.parametrize("left", [10, -1])
@@ -239,6 +350,25 @@ def test_device_ca_at_configtest(own_server, pki, left):
     assert status == 0, text
     assert ("MDM0505" if left > 0 else "MDM0506") in text
     assert "An old authority" in text
+
+
+def test_built_in_authority(own_server, pki):
+    """The one that the SCEP server made is shown, one from files is warned of
+    while the configuration is read."""
+    server = own_server(endpoints={**ENDPOINTS, "/scep": "scep"})
+    page = Page(server)
+    assert page.transport.request("GET",
+                                  "/scep?operation=GetCACert").status == 200
+    made, = [c for c in page.json()["device_cas"] if c["source"] == "store"]
+    assert made["state"] == "good" and made["days_left"] > 3000
+    assert [m for m in page.metrics() if m.startswith(
+        "mdm_device_ca_expiry_seconds") and made["sha256"] in m]
+    ca = pki.ca("An issuer", days=(-30, 10), key_kind="rsa")
+    server = own_server([("http", "SCEP_CERTIFICATE", ca.cert_file),
+                         ("http", "SCEP_CERTIFICATE_KEY", ca.key_file)],
+                        start=False)
+    status, text = server.configtest()
+    assert (status, text.count("MDM0505")) == (0, 1), text
 
 
 # -- the feed -----------------------------------------------------------------

@@ -71,10 +71,10 @@ static void import(scene_t *s, const char *topic, char name, int64_t end_us)
 }
 
 /* Looks at a time; gives what was logged, "" for nothing. */
-static const char *look(scene_t *s, bool start, int64_t now_us)
+static const char *look(scene_t *s, int64_t now_us)
 {
     memset(&s->lines, 0, sizeof(s->lines));
-    if (mdm_expiry_look(&s->config, start, now_us, &s->w->err) != MDM_OK) {
+    if (mdm_expiry_look(&s->config, now_us, &s->w->err) != MDM_OK) {
         fail_msg("%s", s->w->err.text);
     }
     return s->lines.text;
@@ -119,7 +119,7 @@ static void test_each_step_once(void **state)
     scene_begin(&s, *state);
     import(&s, TOPIC, 'a', end);
     for (hour = 100 * 24; hour >= 0; hour--) {
-        const char *text = look(&s, false, end - hour * (DAY_US / 24));
+        const char *text = look(&s, end - hour * (DAY_US / 24));
         if (next < MDM_ARRAY_LEN(told) && hour == told[next].days * 24) {
             assert_int_equal(s.lines.n, 1);
             assert_int_equal(text[0], told[next].level);
@@ -142,18 +142,18 @@ static void test_over(void **state)
 
     scene_begin(&s, *state);
     import(&s, TOPIC, 'a', NOW);
-    assert_non_null(strstr(look(&s, false, NOW + 1), "MDM0502"));
-    assert_string_equal(look(&s, false, NOW + DAY_US / 2), "");
-    assert_non_null(strstr(look(&s, false, NOW + DAY_US + 2), "MDM0502"));
-    assert_string_equal(look(&s, false, NOW + DAY_US + 3), "");
+    assert_non_null(strstr(look(&s, NOW + 1), "MDM0502"));
+    assert_string_equal(look(&s, NOW + DAY_US / 2), "");
+    assert_non_null(strstr(look(&s, NOW + DAY_US + 2), "MDM0502"));
+    assert_string_equal(look(&s, NOW + DAY_US + 3), "");
     /* The clock goes back: said again, and not for ever. */
-    assert_non_null(strstr(look(&s, false, NOW + 5), "MDM0502"));
-    assert_string_equal(look(&s, false, NOW + 6), "");
+    assert_non_null(strstr(look(&s, NOW + 5), "MDM0502"));
+    assert_string_equal(look(&s, NOW + 6), "");
     import(&s, TOPIC, 'b', NOW + 365 * DAY_US);
-    assert_string_equal(look(&s, false, NOW + 2 * DAY_US), "");
+    assert_string_equal(look(&s, NOW + 2 * DAY_US), "");
     assert_int_equal(db_int(s.w, "SELECT step FROM notice"), 0);
     /* The renewed one is told of again in its time. */
-    assert_non_null(strstr(look(&s, false, NOW + 310 * DAY_US), "N MDM0501"));
+    assert_non_null(strstr(look(&s, NOW + 310 * DAY_US), "N MDM0501"));
     assert_int_equal(db_int(s.w, "SELECT COUNT(*) FROM notice"), 1);
 }
 
@@ -165,9 +165,9 @@ static void test_late(void **state)
     scene_begin(&s, *state);
     import(&s, TOPIC, 'a', NOW + 5 * DAY_US);
     import(&s, OTHER_TOPIC, 'b', NOW + 200 * DAY_US);
-    assert_non_null(strstr(look(&s, false, NOW), "E MDM0501"));
+    assert_non_null(strstr(look(&s, NOW), "E MDM0501"));
     assert_int_equal(s.lines.n, 1);
-    assert_string_equal(look(&s, false, NOW), "");
+    assert_string_equal(look(&s, NOW), "");
 }
 
 /* Two leaders at once: one of them says it. */
@@ -184,14 +184,15 @@ static void test_other_leader(void **state)
     a.log.ctx = &a.lines;
     b.config.store = world_store(a.w, 20 * MDM_SEC, NULL);
     import(&a, TOPIC, 'a', NOW + 20 * DAY_US);
-    (void)look(&a, false, NOW);
-    (void)look(&b, false, NOW);
+    (void)look(&a, NOW);
+    (void)look(&b, NOW);
     assert_int_equal(a.lines.n + b.lines.n, 1);
     mdm_store_free(&b.config.store);
 }
 
 /* At the start those that end soon are told of, but for those of which the
- * parent has warned. */
+ * parent has warned: once for each time that the configuration was read, by
+ * whichever process comes first. */
 static void test_start(void **state)
 {
     mdm_keypair_t file = {.topic = MDM_STR(OTHER_TOPIC)};
@@ -201,16 +202,70 @@ static void test_start(void **state)
     scene_begin(&s, *state);
     import(&s, TOPIC, 'a', NOW + 20 * DAY_US);
     import(&s, OTHER_TOPIC, 'b', NOW + 20 * DAY_US);
-    (void)look(&s, false, NOW);
+    (void)look(&s, NOW);
     file.fingerprint[0] = 'b';
     s.config.file_certs = files;
     s.config.nfile_certs = 1;
-    assert_non_null(strstr(look(&s, true, NOW + 1), "W MDM0501"));
+    s.config.loaded_us = 1;
+    assert_non_null(strstr(look(&s, NOW + 1), "W MDM0501"));
     assert_int_equal(s.lines.n, 1);
     assert_null(strstr(s.lines.text, OTHER_TOPIC));
-    assert_int_equal(db_int(s.w, "SELECT COUNT(*) FROM event"), 2);
+    assert_string_equal(look(&s, NOW + 2), "");
+    /* Another process of this server is the leader. */
+    s.config.store = world_store(s.w, 20 * MDM_SEC, NULL);
+    assert_string_equal(look(&s, NOW + 3), "");
+    s.config.loaded_us = 2;
+    assert_non_null(strstr(look(&s, NOW + 4), "W MDM0501"));
+    s.config.loaded_us = 3;
     s.config.warn_us = 10 * DAY_US;
-    assert_string_equal(look(&s, true, NOW + 2), "");
+    assert_string_equal(look(&s, NOW + 5), "");
+    assert_int_equal(db_int(s.w, "SELECT COUNT(*) FROM event WHERE topic ="
+                                 " 'server.PushCertificateEnds'"), 2);
+    mdm_store_free(&s.config.store);
+}
+
+static mdm_end_t an_end(mdm_end_kind_t kind, const char *name,
+                        const char *fingerprint, int64_t days)
+{
+    mdm_end_t end = {.kind = kind, .name = mdm_str_from(name),
+                     .fingerprint = mdm_str_from(fingerprint),
+                     .not_after_us = NOW + days * DAY_US};
+
+    return end;
+}
+
+/* Each once; and of too many none that ends soon is left out. */
+static void test_list(void **state)
+{
+    static char names[MDM_ENDS_MAX + 50][8];
+    mdm_ends_t *ends = calloc(1, sizeof(*ends));
+    mdm_end_t end;
+    size_t i;
+
+    (void)state;
+    assert_non_null(ends);
+    end = an_end(MDM_END_DEVICE_CA, "CN=A", "aa", 5);
+    mdm_ends_add(ends, &end);
+    mdm_ends_add(ends, &end);
+    assert_int_equal(ends->n, 1);
+    end = an_end(MDM_END_DEVICE_CA, "CN=A", "bb", 6); /* its successor */
+    mdm_ends_add(ends, &end);
+    end = an_end(MDM_END_PUSH, "CN=A", "aa", 7); /* another kind */
+    mdm_ends_add(ends, &end);
+    assert_int_equal(ends->n, 3);
+    memset(ends, 0, sizeof(*ends));
+    for (i = 0; i < MDM_ARRAY_LEN(names); i++) {
+        (void)snprintf(names[i], sizeof(names[i]), "%zu", i);
+        end = an_end(MDM_END_DEVICE_CA, "CN=A", names[i],
+                     (int64_t)(i * 7 % MDM_ARRAY_LEN(names)));
+        mdm_ends_add(ends, &end);
+    }
+    assert_int_equal(ends->n, MDM_ENDS_MAX);
+    for (i = 0; i < ends->n; i++) {
+        assert_true(ends->list[i].not_after_us <
+                    NOW + MDM_ENDS_MAX * DAY_US);
+    }
+    free(ends);
 }
 
 static void test_device_ca(void **state)
@@ -237,9 +292,40 @@ static void test_device_ca(void **state)
     trusts[0] = trust;
     s.config.trusts = trusts;
     s.config.ntrusts = 1;
-    assert_non_null(strstr(look(&s, false, now), "E MDM0505"));
-    assert_string_equal(look(&s, false, now), "");
-    assert_non_null(strstr(look(&s, false, now + 3 * DAY_US), "A MDM0506"));
+    assert_non_null(strstr(look(&s, now), "E MDM0505"));
+    assert_string_equal(look(&s, now), "");
+    assert_non_null(strstr(look(&s, now + 3 * DAY_US), "A MDM0506"));
+    mdm_trust_free(&trust);
+    free(pem);
+    testcert_free(&ca);
+}
+
+/* A name that is cut within a character must not stop the alarms. */
+static void test_long_name(void **state)
+{
+    char name[1 + 63 * 4 + 1] = "a"; /* "CN=" and this are 256 bytes */
+    testcert_want_t want = {.ca = 1, .from_day = -10, .to_day = 2};
+    const mdm_trust_t *trusts[1];
+    mdm_trust_t *trust;
+    testcert_t ca;
+    char *pem;
+    scene_t s;
+    size_t i;
+
+    for (i = 1; i + 4 < sizeof(name); i += 4) {
+        memcpy(name + i, "\xf0\x9f\x98\x80", 4);
+    }
+    want.name = name;
+    ca = testcert_make(want);
+    pem = testcert_pem(&ca);
+    scene_begin(&s, *state);
+    assert_int_equal(mdm_trust_new(mdm_str_from(pem), &trust, &s.w->err),
+                     MDM_OK);
+    trusts[0] = trust;
+    s.config.trusts = trusts;
+    s.config.ntrusts = 1;
+    assert_non_null(strstr(look(&s, mdm_wall_us(NULL)), "E MDM0505"));
+    assert_int_equal(db_int(s.w, "SELECT COUNT(*) FROM event"), 1);
     mdm_trust_free(&trust);
     free(pem);
     testcert_free(&ca);
@@ -259,15 +345,17 @@ typedef struct feed {
 
 static mdm_rc add_three(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
+    const mdm_event_t two = {.topic = MDM_STR("test.Event"),
+                             .enrollment_id = MDM_STR("U:1"),
+                             .body = MDM_STR("{\"secret\":\"two\"}")};
+    const mdm_event_t other = {.topic = MDM_STR("test.Event"),
+                               .body = MDM_STR("{}")};
     mdm_rc rc = MDM_OK;
     int i;
 
     (void)arg;
     for (i = 1; rc == MDM_OK && i <= 3; i++) {
-        rc = mdm_store_event_add(tx, MDM_STR("test.Event"),
-                                 i == 2 ? MDM_STR("{\"secret\":\"two\"}")
-                                        : MDM_STR("{}"),
-                                 i, err);
+        rc = mdm_store_event_add(tx, i == 2 ? &two : &other, i, err);
     }
     return rc;
 }
@@ -300,8 +388,10 @@ static void test_feed(void **state)
     assert_int_equal(mdm_store_read(w->store, list, &f, &w->err), MDM_OK);
     assert_int_equal(f.n, 2);
     assert_int_equal(f.rows[0].seq, 1);
-    assert_true(mdm_str_is(f.rows[1].body, "{\"secret\":\"two\"}"));
+    assert_true(mdm_str_is(f.rows[1].event.body, "{\"secret\":\"two\"}"));
     assert_int_equal(f.rows[1].uuid.n, MDM_UUID_LEN);
+    assert_true(mdm_str_is(f.rows[1].event.enrollment_id, "U:1"));
+    assert_null(f.rows[0].event.enrollment_id.s);
     f.after = 2;
     assert_int_equal(mdm_store_read(w->store, list, &f, &w->err), MDM_OK);
     assert_int_equal(f.n, 1);
@@ -312,7 +402,7 @@ static void test_feed(void **state)
               " = 2) WHERE seq = 3");
     assert_int_equal(mdm_store_read(w->store, list, &f, &w->err), MDM_OK);
     assert_int_equal(f.n, 1);
-    assert_null(f.rows[0].body.s);
+    assert_null(f.rows[0].event.body.s);
     f.max = 1;
     assert_int_equal(mdm_store_write(w->store, prune, &f, &w->err), MDM_OK);
     assert_true(f.old && f.deleted == 1);
@@ -335,7 +425,9 @@ int main(void)
         world_test(test_late),
         world_test(test_other_leader),
         world_test(test_start),
+        cmocka_unit_test(test_list),
         world_test(test_device_ca),
+        world_test(test_long_name),
         world_test(test_feed),
     };
 

@@ -7,6 +7,7 @@
 #include "mdm_log.h"
 #include "mdm_push.h"
 #include "mdm_pushcert.h"
+#include "mdm_store_event.h"
 #include "mdm_time.h"
 
 static mdm_keypair_t keypair(const char *topic, char mark, int64_t from_day)
@@ -69,6 +70,20 @@ static mdm_rc import(world_t *w, mdm_keypair_t pair,
                      mdm_pushcert_import_t how, bool *stored)
 {
     return mdm_pushcert_import(w->store, &pair, &how, stored, &w->err);
+}
+
+typedef struct feed_look {
+    mdm_arena_t *arena;
+    mdm_event_row_t rows[10];
+    size_t n;
+} feed_look_t;
+
+static mdm_rc list_events(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    feed_look_t *f = arg;
+
+    return mdm_store_event_list(tx, 0, f->arena, f->rows,
+                                MDM_ARRAY_LEN(f->rows), &f->n, err);
 }
 
 /* A certificate whose key is damaged is not there for good. */
@@ -282,6 +297,74 @@ static void test_describe_end(void **state)
                         "expired 3 days ago");
 }
 
+/* What is stored is an event, in the same transaction; what is refused or
+ * changes nothing is none. */
+static void test_event(void **state)
+{
+    const mdm_pushcert_import_t api = {MDM_PUSHCERT_API, false, false};
+    const mdm_pushcert_import_t file = {MDM_PUSHCERT_FILE, false, false};
+    world_t *w = *state;
+    feed_look_t f = {.arena = w->arena};
+    bool stored;
+
+    assert_int_equal(import(w, keypair(TOPIC, 'a', -20), file, &stored),
+                     MDM_OK);
+    assert_int_equal(import(w, keypair(TOPIC, 'a', -20), api, &stored),
+                     MDM_OK);
+    assert_int_equal(import(w, keypair(TOPIC, 'b', -10), api, &stored),
+                     MDM_OK);
+    assert_int_equal(import(w, keypair(TOPIC, 'c', -30), api, &stored),
+                     MDM_ECONFLICT);
+    assert_int_equal(mdm_store_read(w->store, list_events, &f, &w->err),
+                     MDM_OK);
+    assert_int_equal(f.n, 2);
+    assert_true(mdm_str_is(f.rows[0].event.topic,
+                           "server.PushCertificateStored"));
+    assert_non_null(strstr(f.rows[0].event.body.s, "\"source\":\"file\""));
+    assert_non_null(strstr(f.rows[0].event.body.s, "\"replaces\":null"));
+    assert_non_null(strstr(f.rows[1].event.body.s, "\"source\":\"import\""));
+    assert_non_null(strstr(f.rows[1].event.body.s, "\"replaces\":\"aaaa"));
+    assert_non_null(strstr(f.rows[1].event.body.s, "\"sha256\":\"bbbb"));
+    assert_non_null(strstr(f.rows[1].event.body.s, TOPIC));
+    assert_null(strstr(f.rows[1].event.body.s, "private key"));
+}
+
+typedef struct users_look {
+    int64_t max;
+    int64_t n;
+} users_look_t;
+
+static mdm_rc count_users(mdm_tx_t *tx, void *arg, mdm_err_t *err)
+{
+    users_look_t *l = arg;
+
+    return mdm_store_topic_users(tx, MDM_STR(TOPIC), l->max, &l->n, err);
+}
+
+static void test_users(void **state)
+{
+    world_t *w = *state;
+    users_look_t l = {.max = 2};
+
+    assert_int_equal(mdm_store_read(w->store, count_users, &l, &w->err),
+                     MDM_OK);
+    assert_int_equal(l.n, 0);
+    enroll(w, "A", 'A');
+    assert_int_equal(mdm_store_read(w->store, count_users, &l, &w->err),
+                     MDM_OK);
+    assert_int_equal(l.n, 1);
+    enroll(w, "B", 'B');
+    enroll(w, "C", 'C');
+    assert_int_equal(mdm_store_read(w->store, count_users, &l, &w->err),
+                     MDM_OK);
+    assert_int_equal(l.n, 2); /* no further than asked */
+    l.max = 10;
+    db_run(w, "UPDATE enrollment SET state = 2 WHERE id = 'C'");
+    assert_int_equal(mdm_store_read(w->store, count_users, &l, &w->err),
+                     MDM_OK);
+    assert_int_equal(l.n, 2); /* who has left does not count */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +373,8 @@ int main(void)
         world_test(test_trust),
         world_test(test_topic_conflict),
         world_test(test_too_many_topics),
+        world_test(test_event),
+        world_test(test_users),
         cmocka_unit_test(test_describe_end),
     };
 

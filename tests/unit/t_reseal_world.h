@@ -191,8 +191,11 @@ static mdm_rc set_bootstrap(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 static mdm_rc add_event(mdm_tx_t *tx, void *arg, mdm_err_t *err)
 {
     (void)arg;
-    return mdm_store_event_add(tx, MDM_STR("test.Event"),
-                               MDM_STR("{\"a\":1}"), 1, err);
+    return mdm_store_event_add(
+        tx,
+        &(mdm_event_t){.topic = MDM_STR("test.Event"),
+                       .body = MDM_STR("{\"a\":1}")},
+        1, err);
 }
 
 static mdm_rc add_authority(mdm_tx_t *tx, void *arg, mdm_err_t *err)

@@ -87,10 +87,11 @@ def write(path, data, mode):
 class Authority(Identity):
     """A CA that can issue."""
 
-    def __init__(self, directory, stem, common_name, days=(-1, 3650)):
+    def __init__(self, directory, stem, common_name, days=(-1, 3650),
+                 key_kind="ec"):
         self.directory = directory
         self.serial = 0
-        key = new_key()
+        key = new_key(key_kind)
         subject = name_of(common_name)
         now = datetime.datetime.now(UTC)
         key_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -202,9 +203,10 @@ class PKI:
         return ca.issue(self._stem("device"), name_of(common_name), usage,
                         days=days, key_kind=key_kind)
 
-    def ca(self, common_name, days=(-1, 3650)):
+    def ca(self, common_name, days=(-1, 3650), key_kind="ec"):
         """Another authority."""
-        return Authority(self.directory, self._stem("ca"), common_name, days)
+        return Authority(self.directory, self._stem("ca"), common_name, days,
+                         key_kind)
 
     def altered(self, identity):
         """A device identity whose certificate was rewritten by its owner."""
