@@ -315,6 +315,7 @@ static mdm_rc missing(const search_t *s, const certs_chain_t *chain,
     char name[NAME_SIZE];
     char below[NAME_SIZE];
     const char *whose = name_of(s, chain, below, sizeof(below));
+    bool one_place = strcmp(s->args->dir, MDM_PKGDATA_DIR) == 0;
     char file[64];
     const char *path;
 
@@ -327,12 +328,12 @@ static mdm_rc missing(const search_t *s, const certs_chain_t *chain,
     }
     if (!known_place(issuer, file, sizeof(file), &path)) {
         return mdm_err_set(err, MDM_ENOTFOUND, 0,
-                           "%s was issued by %s, whose certificate is neither "
-                           "in %s nor in %s; if that is an authority of "
-                           "Apple's, load its certificate from %s and put it "
-                           "there",
-                           whose, name, s->args->dir, MDM_PKGDATA_DIR,
-                           PAGE);
+                           "%s was issued by %s, whose certificate is not in "
+                           "%s%s%s; if that is an authority of Apple's, load "
+                           "its certificate from %s and put it there",
+                           whose, name, s->args->dir,
+                           one_place ? "" : " or ",
+                           one_place ? "" : MDM_PKGDATA_DIR, PAGE);
     }
     return mdm_err_set(err, MDM_ENOTFOUND, 0,
                        "%s was issued by %s, whose certificate is missing; "
