@@ -20,7 +20,7 @@ from mdmtest.apache import ApacheServer     # noqa: E402
 from mdmtest.device import Device, Transport     # noqa: E402
 from mdmtest.nginx import NginxServer       # noqa: E402
 from mdmtest.pki import PKI, Identity       # noqa: E402
-from mdmtest.scep_client import ScepClient  # noqa: E402
+from mdmtest.scep_client import ScepClient, new_key   # noqa: E402
 from mdmtest.wait import wait_for           # noqa: E402
 
 ENDPOINTS = {"/enroll": "enroll", "/scep": "scep", "/mdm": "mdm",
@@ -124,24 +124,39 @@ class Demo:
         payloads = {p["PayloadType"]: p for p in profile["PayloadContent"]}
         self.scep = payloads["com.apple.security.scep"]["PayloadContent"]
         self.management = payloads["com.apple.mdm"]
+        if self.management["Topic"] != self.push.topic:
+            raise RuntimeError("the profile names another topic")
         self.say(f"profile: the Mac got \"{profile['PayloadDisplayName']}\" "
                  f"of {profile['PayloadOrganization']} with a challenge of "
                  "its own")
 
+    def path_of(self, url):
+        """What the Mac asks for; the profile has to name this server."""
+        if not url.startswith(self.server.url + "/"):
+            raise RuntimeError(f"the profile names another server: {url}")
+        return url[len(self.server.url):]
+
     def get_identity(self):
-        client = ScepClient(Transport(self.server),
-                            "/" + self.scep["URL"].split("/", 3)[3])
-        _, key, cert = client.enrol(self.scep["Challenge"],
-                                    self.scep["Subject"][0][0][1])
+        transport = Transport(self.server)
+        client = ScepClient(transport, self.path_of(self.scep["URL"]))
+        names = dict(pair for rdn in self.scep["Subject"] for pair in rdn)
+        answer, key, cert = client.enrol(
+            self.scep["Challenge"], names["CN"],
+            key=new_key(self.scep["Keysize"]))
+        transport.close()
         if cert is None:
-            raise RuntimeError("the built-in authority issued nothing")
+            raise RuntimeError("the built-in authority issued nothing: "
+                               f"{answer.fail}")
         self.identity = Identity(self.path("pki"), "mac", cert, key)
         self.say(f"identity: a key made by the Mac, certified by "
                  f"{cert.issuer.rfc4514_string()} over SCEP")
 
     def enroll(self):
-        self.mac = Device(self.server, self.identity,
-                          self.management["Topic"])
+        url = self.management["ServerURL"]
+        self.mac = Device(
+            self.server, self.identity, self.management["Topic"],
+            checkin=self.path_of(self.management.get("CheckInURL", url)),
+            command=self.path_of(url))
         self.mac.enroll()
         row = self.api.enrollment(self.mac.id)
         expect(row, "the Mac is not in the inventory")
@@ -220,6 +235,7 @@ class Demo:
         print(f"""
 Everything is left running:
   MDM URL          {server.url}/mdm
+  profiles         {server.url}/enroll
   API              {server.url}/mdmapi/v1/
   API token file   {server.path("tokens")}  (name:token)
   configuration    {server.conf_file}

@@ -5,17 +5,19 @@ that is named exists.
 Of a sample only paths, ports, the host name and the users are replaced, and
 the push service is the mock's."""
 import glob
+import grp
 import os
 import plistlib
 import re
 import subprocess
-import types
 
 import pytest
 from mdmtest import deftable
 from mdmtest.apache import ApacheServer
 from mdmtest.device import Device, Transport
 from mdmtest.nginx import NginxServer
+from mdmtest.pki import Identity
+from mdmtest.scep_client import ScepClient
 from mdmtest.servers import WORKER_USER, find_module
 
 TOP = deftable.TOP
@@ -27,6 +29,15 @@ NGINX_ONLY = {"mdm_thread_pool"}
 MODULE = {"mdm_module"}     # LoadModule says so
 PUSH_CERT = re.compile(r"^(\s*)#((?:mdm_push_certificate|"
                        r"MDMPushCertificateFile) )", re.M)
+# What README.md tells to change before the first device enrols.
+SCEP_PLACE = re.compile(r'^( *)#(?:location = /scep \{|<Location "/scep">)\n'
+                        r"(?:\1#.*\n)+", re.M)
+DEVICE_CA = re.compile(r"^ *(?:mdm_device_ca_certificate|"
+                       r"MDMDeviceCACertificateFile) .*\n", re.M)
+ENROLL_PLACE = re.compile(r'^(?:location = /enroll \{\n.*?^\}|'
+                          r'<Location "/enroll">\n.*?^</Location>)\n',
+                          re.M | re.S)
+API_PLACE = "    # The administration API.\n"
 
 
 def read(*parts):
@@ -47,6 +58,7 @@ class SampleMixin:
 
     mock = None
     push_file = None    # an identity: its certificate comes from files
+    passwords = None    # devices enrol with this file, as README.md says
 
     def get_static(self, timeout=10):
         """The sample has no static files: any answer shows that it is up."""
@@ -59,11 +71,15 @@ class SampleMixin:
     def changes(self):
         found = [("/etc/ssl/mdm/server.pem", self.pki.server.cert_file),
                  ("/etc/ssl/mdm/server.key", self.pki.server.key_file),
-                 ("/etc/mdm/device-ca.pem", self.pki.device_ca.cert_file),
                  ("/etc/mdm/api-tokens", self.path("tokens")),
                  ("mdm.example.com", self.host),
                  ("/var/lib/mdm", self.state_dir),
                  ("api.push.apple.com:443", f"localhost:{self.mock.port}")]
+        if self.passwords is None:
+            found += [("/etc/mdm/device-ca.pem",
+                       self.pki.device_ca.cert_file)]
+        else:
+            found += [("/etc/mdm/htpasswd", self.passwords)]
         if self.push_file is not None:
             found += [("/etc/mdm/push.pem", self.push_file.cert_file),
                       ("/etc/mdm/push.key", self.push_file.key_file)]
@@ -74,7 +90,18 @@ class SampleMixin:
         if self.push_file is not None:
             text, n = PUSH_CERT.subn(r"\1\2", text)
             assert n == 1
-        return text
+        return text if self.passwords is None else self.enrolling(text)
+
+    def enrolling(self, text):
+        """With the two locations, without an authority of the site's own."""
+        text, n = SCEP_PLACE.subn(
+            lambda m: re.sub(r"^( *)#", r"\1", m.group(), flags=re.M), text)
+        assert n == 1
+        text, n = DEVICE_CA.subn("", text)
+        assert n == 1
+        place, = ENROLL_PLACE.findall(
+            read(SAMPLES, f"{self.kind}-enrollment.conf"))
+        return replace(text, [(API_PLACE, place + API_PLACE)])
 
 
 class NginxSample(SampleMixin, NginxServer):
@@ -114,7 +141,8 @@ class ApacheSample(SampleMixin, ApacheServer):
             if os.geteuid() == 0 else ""
         loads = "".join(
             f"LoadModule {n}_module {self.module_dir}/mod_{n}.so\n" for n in
-            ("mpm_event", "authz_core", "authz_host", "mime", "ssl",
+            ("mpm_event", "authn_core", "authn_file", "authz_core",
+             "authz_host", "authz_user", "auth_basic", "mime", "ssl",
              "socache_shmcb", "http2", "reqtimeout"))
         return f"""\
 ServerRoot {self.directory}
@@ -141,15 +169,12 @@ def start_sample(kind, pki, build_dir, own_apns, log):
     """Starts a server with its sample; gone at the end of the test."""
     made = []
 
-    def start(push_file=None, device_ca=None):
-        look = pki
-        if device_ca is not None:
-            look = types.SimpleNamespace(**vars(pki))
-            look.device_ca = types.SimpleNamespace(cert_file=device_ca)
+    def start(push_file=None, passwords=None):
         sample = {"nginx": NginxSample, "apache": ApacheSample}[kind]
-        server = sample(look, build_dir)
+        server = sample(pki, build_dir)
         server.mock = own_apns
         server.push_file = push_file
+        server.passwords = passwords
         made.append(server)
         log.watch(server)
         if os.geteuid() == 0:
@@ -271,9 +296,7 @@ def test_readme_commands(shell, start_sample, own_apns, pki):
     inside = lambda name: os.path.join(shell.directory, name)  # noqa: E731
     shell.run("tokens", changes=[("/etc/mdm", inside("etc"))])
     assert os.stat(inside("etc/api-tokens")).st_mode & 0o777 == 0o600
-    shell.run("device authority")
-    shell.run("device identity")
-    server = start_sample(device_ca=inside("device-ca.pem"))
+    server = start_sample(passwords=inside("etc/htpasswd"))
     shell.settings = replace(shell.blocks["settings"], [
         ("https://mdm.example.com", server.url),
         ("/etc/mdm/api-tokens", server.path("tokens")),
@@ -284,13 +307,12 @@ def test_readme_commands(shell, start_sample, own_apns, pki):
         ("/etc/mdm/push.pem", push.cert_file),
         ("/etc/mdm/push.key", push.key_file)])
     assert push.topic in out
-    shell.run("profile", changes=[
-        ("com.apple.mgmt.External.00000000-0000-0000-0000-000000000000",
-         push.topic)])
-    check_profile(inside("mac1.mobileconfig"), push.topic)
-    mac = Device(server, types.SimpleNamespace(
-        cert_file=inside("mac1.pem"), key_file=inside("mac1.key")),
-        push.topic).enroll()
+    group = grp.getgrgid(os.getegid()).gr_name if os.geteuid() \
+        else WORKER_USER
+    shell.run("enrolment password", "profile", changes=[
+        ("/etc/mdm", inside("etc")), ("www-data", group)])
+    assert os.stat(inside("etc/htpasswd")).st_mode & 0o777 == 0o640
+    mac = mac_of(inside("mac1.mobileconfig"), server, push).enroll()
     out = shell.run("list")
     assert mac.id in out and '"enrolled"' in out
     given = [("75A6F6CB-434F-4314-84FB-21F19812C440", mac.id)]
@@ -305,12 +327,22 @@ def test_readme_commands(shell, start_sample, own_apns, pki):
     assert shell.used == set(shell.blocks)
 
 
-def check_profile(path, topic):
+def mac_of(path, server, push):
+    """Installs a profile: a key, a certificate by SCEP, what to talk to."""
     with open(path, "rb") as f:
-        identity, mdm = plistlib.load(f)["PayloadContent"]
-    assert mdm["Topic"] == topic
-    assert mdm["IdentityCertificateUUID"] == identity["PayloadUUID"]
-    assert len(identity["PayloadContent"]) > 1000
+        parts = {p["PayloadType"]: p for p in plistlib.load(f)[
+            "PayloadContent"]}
+    mdm, scep = parts["com.apple.mdm"], parts["com.apple.security.scep"]
+    assert mdm["Topic"] == push.topic
+    assert mdm["ServerURL"] == server.url + "/mdm"
+    assert mdm["IdentityCertificateUUID"] == scep["PayloadUUID"]
+    inner = scep["PayloadContent"]
+    assert inner["URL"] == server.url + "/scep"
+    transport = Transport(server)
+    _, key, cert = ScepClient(transport).enrol(inner["Challenge"])
+    transport.close()
+    return Device(server, Identity(os.path.dirname(path), "mac1", cert, key),
+                  mdm["Topic"])
 
 
 # ---- what the pages name ---------------------------------------------------
