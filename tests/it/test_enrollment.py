@@ -188,7 +188,7 @@ def management(world, reply):
     assert reply.headers["cache-control"] == "no-store"
     profile = reply.plist
     assert profile["PayloadType"] == "Configuration"
-    scep, mdm = profile["PayloadContent"]
+    scep, mdm, *_ = profile["PayloadContent"]
     assert mdm["PayloadType"] == "com.apple.mdm"
     assert mdm["IdentityCertificateUUID"] == scep["PayloadUUID"]
     assert mdm["Topic"] == world.server.push.topic

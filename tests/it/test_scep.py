@@ -150,6 +150,19 @@ def test_challenge_with_underscore(scep_server, workdir, log):
     assert client.answer(client.post(data)).status == "0"
 
 
+def test_the_same_request_again(scep_server, workdir):
+    """C73: the answer was lost; the same certificate, and no second one.
+    (That a challenge is refused later is test_challenge_is_good_once.)"""
+    server = scep_server(file_settings(workdir))
+    client = client_of(server)
+    data = case("C73-challenge-replay.p7")
+    sql = "SELECT serial, fingerprint FROM issued"
+    assert client.answer(client.post(data)).status == "0"
+    issued = rows_of(server, sql)
+    assert client.answer(client.post(data)).status == "0"
+    assert len(issued) == 1 and rows_of(server, sql) == issued
+
+
 def test_cases_at_configuration(own_server, workdir):
     here = os.path.join(CASES, "scep")
     server = own_server([

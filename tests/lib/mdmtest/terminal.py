@@ -18,6 +18,11 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
+                # Whoever runs the tests may ignore some, and that is handed
+                # down.
+                for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP,
+                               signal.SIGTERM, signal.SIGTSTP):
+                    signal.signal(number, signal.SIG_DFL)
                 if cwd:
                     os.chdir(cwd)
                 if umask is not None:
